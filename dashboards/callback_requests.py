@@ -41,6 +41,7 @@ class _Point(BaseModel):
 
 class _Click(BaseModel):
     points: Annotated[list[_Point], Field(min_length=1)]
+    timestamp: Annotated[int, Field(strict=True, ge=0)] = 0
 
 
 class _Figure(BaseModel):
@@ -77,6 +78,8 @@ _VALUES: dict[str, TypeAdapter[Any]] = {
     "data-clip": TypeAdapter(str | None),
     "data-asked": TypeAdapter(str | None),
     "data-version": TypeAdapter(str | None),
+    "data-shown": TypeAdapter(str | None),
+    "data-offered": TypeAdapter(str | None),
     "contents": TypeAdapter(str | None),
     "checked": TypeAdapter(bool | None),
     "n_clicks": TypeAdapter(int | None),

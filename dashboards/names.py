@@ -20,6 +20,16 @@ def shortened(text: str, most: int) -> str:
     return line[: most - 1 - tail] + ELLIPSIS + line[len(line) - tail :]
 
 
+def in_two_lines(text: str, most: int) -> list[str]:
+    """A printable text of at most `most` characters in one line, or between words in two of similar length."""
+    line = shortened(text, most)
+    places = [place for place, letter in enumerate(line) if letter == " "]
+    if len(line) <= most // 2 or not places:
+        return [line]
+    middle = min(places, key=lambda place: abs(2 * place - len(line)))
+    return [line[:middle], line[middle + 1 :]]
+
+
 def _is_selector(letter: str) -> bool:
     """Whether this is a variation selector, an invisible character that chooses how an emoji looks."""
     return "\ufe00" <= letter <= "\ufe0f" or "\U000e0100" <= letter <= "\U000e01ef"

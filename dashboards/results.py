@@ -32,6 +32,8 @@ COMMANDS = {
     "steering": "steer apply",
     "benchmark": "steer evaluate",
 }
+WORDS = {**{kind: kind for kind in COMMANDS}, "benchmark": "evaluation"}
+"""What screens call the kinds of results."""
 PROTOCOLS = ("strict", "published")
 LADDER = "ladder-"  # with which the names of ladders begin, unless they were named
 TRIAL = "benchmark-"  # with which the names of the trials of an evaluation begin
@@ -332,6 +334,38 @@ def trial_name(study: Study, result: xr.Dataset, concept: str, direction: str) -
 def names_of_kind(study: Study, kind: str) -> list[str]:
     """The results of a kind that can be shown, without "kind-", in the order of `_of_kind`."""
     return _of_kind(kind, usable_names(study))
+
+
+def names_to_show(study: Study, kind: str) -> list[str]:
+    """As `names_of_kind`, for callbacks of a page that was laid out while there was such a result.
+
+    Raises:
+        UserError: there is none any more; the message names the command that makes it.
+    """
+    names = names_of_kind(study, kind)
+    if not names:
+        raise UserError(
+            f"This study has no {WORDS[kind]} result to show any more: make one with `{command(study, kind)}`."
+        )
+    return names
+
+
+def older_result(study: Study, kind: str) -> str:
+    """A sentence if a study's results of a kind are all of older versions of the workbench; "" otherwise."""
+    of_kind = [name for name in study.result_names() if name.partition("-")[0] == kind]
+    if not of_kind or not all(_is_older(study, name) for name in of_kind):
+        return ""
+    return (
+        f"This study has {WORDS[kind]} results of an older version of the workbench "
+        f"({', '.join(of_kind)}): compute them again."
+    )
+
+
+def _is_older(study: Study, name: str) -> bool:
+    with suppress(UserError, ValueError, TypeError):  # a damaged one has no version
+        version = int(_attributes(study.path, name, file_version(_file(study.path, name)))["schema_version"])
+        return version < SCHEMA_VERSIONS[name.partition("-")[0]]
+    return False
 
 
 def default_of_kind(study: Study, kind: str) -> str | None:

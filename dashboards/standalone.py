@@ -240,9 +240,9 @@ def _section(part: Part) -> str:
     pieces += [f"<p>{escape(note)}</p>" for note in part.notes]
     if part.table is not None:
         rows = part.table.head(MOST_ROWS)
-        pieces.append(
-            f'<div class="scroll">{rows.to_html(index=False, border=0, escape=True, na_rep="–")}</div>'
-        )
+        with pd.option_context("display.max_colwidth", None):  # pandas cuts longer texts
+            written = rows.to_html(index=False, border=0, escape=True, na_rep="–")
+        pieces.append(f'<div class="scroll">{written}</div>')
         pieces.append(
             f"<p>{len(part.table) - len(rows)} more rows.</p>" if len(part.table) > len(rows) else ""
         )

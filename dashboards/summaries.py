@@ -18,7 +18,10 @@ from dashboards.tables.steering import doses_frame
 from dashboards.wording import band, interval, undefined_because
 from workbench.sae.settings import sae_kind
 
-NO_SCORES = "the scorer gave no scores, for the reasons in the log"
+NO_SCORES = (
+    "the scorer gave no scores: it cannot score the concept's texts, or failed on every clip and printed each reason "
+    "as it scored them"
+)
 TOP_CELLS = 2
 TOP_FEATURES = 5
 

@@ -7,7 +7,7 @@
   const DRIFT = 0.03; // seconds that the recordings may drift apart before they are realigned
   const LOST = 0.4; // seconds after which a muted recording jumps to its place instead of catching up
   const KEY_FRACTION = 0.05; // of the length, for one press of an arrow key
-  const HELP = "Keys, anywhere on the page: Space plays or pauses; 1, 2, 3 choose the recording you hear. On the position: arrow keys skip 5 %.";
+  const MOST_KEYS = 9; // recordings that a digit chooses
 
   const states = new WeakMap(); // per group: sides, place (s), playing, loop, gains, asked
   const workbench = (window.workbench = window.workbench || {});
@@ -74,7 +74,8 @@
         element("span", { class: "ab-gains", "aria-live": "polite" }),
       ),
       element("div", { class: "ab-test" }),
-      element("div", { class: "ab-help" }, HELP),
+      element("div", { class: "ab-help ab-keys" }),
+      element("div", { class: "ab-help ab-no-keys" }, "The keys play another player on this page. Click this one, or move the focus here, to play it by keys."),
     );
     states.set(group, { sides: [], seconds: 0, place: 0, playing: false, loop: false, matched: false });
   }
@@ -86,6 +87,14 @@
       element("button", { class: "ab-switch", type: "button", role: "radio", "aria-checked": "false" }, ...heading),
       element("div", { class: "ab-note" }),
     );
+  }
+
+  // What the keys do in a group of so many recordings.
+  function keyHelp(count) {
+    const last = Math.min(count, MOST_KEYS);
+    const digits = last < 4 ? [...Array(last).keys()].map((place) => place + 1).join(", ") : "1 to " + last;
+    const choosing = last > 1 ? "; " + digits + " choose the recording you hear" : "";
+    return "Keys, anywhere on the page: Space plays or pauses" + choosing + ". On the position: arrow keys skip 5 %.";
   }
 
   // Text of which parts are marked: those at odd places.
@@ -158,6 +167,7 @@
     now.seconds = data.seconds || 0;
     group.hidden = !now.sides.length;
     group.querySelector(".ab-caption").textContent = data.caption || "";
+    group.querySelector(".ab-keys").textContent = keyHelp(now.sides.length);
     const holder = group.querySelector(".ab-sides");
     while (holder.children.length > now.sides.length) {
       holder.lastChild.remove();
@@ -324,7 +334,6 @@
     if (!group || !states.has(group)) {
       return;
     }
-    workbench.ab.latest = group;
     const place = event.target.closest(".ab-seek, .picture");
     const chooser = event.target.closest(".ab-switch");
     if (event.target.closest(".ab-play")) {

@@ -1,8 +1,10 @@
-// Keys of the players work wherever the focus is: Space plays or pauses, digits choose the recording that is heard.
+// Keys of the players work wherever the focus is: Space plays or pauses, digits choose the recording that is heard. Of
+// several players on a page, they play the one that was touched or focused last, which says so.
 (function () {
   "use strict";
 
-  const { answer, choose, hear, state, toggle } = window.workbench.ab;
+  const ab = window.workbench.ab;
+  const { answer, choose, hear, state, toggle } = ab;
   const TEXT =
     "input:not([readonly], [type=checkbox], [type=radio], [type=range]), textarea, select, [contenteditable=true], " +
     "[aria-expanded=true]";
@@ -12,16 +14,28 @@
   let pointed = false; // whether the focus was last moved by the mouse
   let handled = false; // whether the key that is down was one of ours
 
-  document.addEventListener("pointerdown", () => { pointed = true; }, true);
-
   const isShown = (group) => group.isConnected && group.offsetParent !== null;
+  const all = () => [...document.querySelectorAll(".ab")];
 
-  // The group that plays, or that was used last, or the first on the page.
-  function current(target) {
-    const within = target.closest(".ab");
-    const shown = [...document.querySelectorAll(".ab")].filter(isShown);
-    const latest = window.workbench.ab.latest;
-    return within || shown.find((one) => state(one).playing) || shown.find((one) => one === latest) || shown[0];
+  // The group that was touched or focused last, or the first on the page.
+  function current() {
+    const shown = all().filter(isShown);
+    return shown.find((one) => one === ab.latest) || shown[0];
+  }
+
+  // Mark the group that the keys play; the others say that they do not.
+  function mark() {
+    const played = current();
+    all().forEach((one) => one.classList.toggle("keyed", one === played));
+    skip.hidden = !played;
+  }
+
+  function touch(event) {
+    const group = event.target instanceof Element && event.target.closest(".ab");
+    if (group) {
+      ab.latest = group;
+    }
+    mark();
   }
 
   function inTest(group, key) {
@@ -53,20 +67,24 @@
   }
 
   // From the start of the page to the player in one step.
-  const skip = window.workbench.ab.element("a", { href: "#", class: "skip-to-player", hidden: "" }, "Skip to the player");
+  const skip = ab.element("a", { href: "#", class: "skip-to-player", hidden: "" }, "Skip to the player");
   skip.addEventListener("click", (event) => {
     event.preventDefault();
-    const group = current(skip);
+    const group = current();
     if (group) {
       group.querySelector(".ab-play").focus();
     }
   });
-  document.addEventListener("focusin", () => { skip.hidden = !current(document.body); });
+  document.addEventListener("pointerdown", (event) => {
+    pointed = true;
+    touch(event);
+  }, true);
+  document.addEventListener("focusin", touch);
   document.addEventListener("sideschange", () => {
     if (!skip.isConnected) {
       document.body.prepend(skip);
     }
-    requestAnimationFrame(() => { skip.hidden = !current(document.body); });
+    requestAnimationFrame(mark);
   });
 
   // In the capture phase, before a table or a graph takes the key for itself.
@@ -80,7 +98,7 @@
     if (event.target.matches(TEXT) || event.target.closest("[role=dialog], [role=listbox], [role=menu]")) {
       return;
     }
-    const group = current(event.target);
+    const group = current();
     handled = Boolean(group) && act(group, event.target, event.key);
     if (handled) {
       event.preventDefault();

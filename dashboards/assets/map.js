@@ -89,6 +89,12 @@
     });
   }
 
+  // Say that a place was clicked. The time tells two clicks on the same place apart, and which of two graphs' clicks was
+  // the last; those that Plotly tells Dash of have it, too.
+  function click(graph, place) {
+    window.dash_clientside.set_props(graph.id, { clickData: { points: [place], timestamp: Date.now() } });
+  }
+
   // ---- the cursor ---------------------------------------------------------------------------------------------
 
   const isSame = (a, b) => a && b && a.curve === b.curve && String(a.number) === String(b.number);
@@ -149,7 +155,7 @@
       return false;
     }
     if (key === "Enter") {
-      window.dash_clientside.set_props(graph.id, { clickData: { points: [from.place] } });
+      click(graph, from.place);
       return true;
     }
     const found = next(from, DIRECTIONS[key], targets(graph));
@@ -186,7 +192,7 @@
   });
   new ResizeObserver(place).observe(document.documentElement);
 
-  window.workbench.maps = { plotOf, targets };
+  window.workbench.maps = { click, plotOf, targets };
   window.workbench.watch("graph", "data-map", (graph) => {
     const panel = graph.closest(".mantine-Paper-root");
     const title = panel && panel.querySelector(".mantine-Title-root");

@@ -1,11 +1,12 @@
 // A click on a cell of a map always gives that cell. Plotly forgets what the mouse is over whenever a figure is drawn
-// anew, and loses the next click; such a click is sent from here.
+// anew, and loses the next click; and it looks only now and then what the mouse is over, so that a fast click gives the
+// cell before. Such clicks are sent from here.
 (function () {
   "use strict";
 
   const STILL = 4; // pixels that the mouse may move during a click
   const WAIT_MS = 40; // for Plotly's own event
-  const { plotOf, targets } = window.workbench.maps;
+  const { click, plotOf, targets } = window.workbench.maps;
 
   function cellAt(graph, event) {
     const box = plotOf(graph).getBoundingClientRect();
@@ -21,7 +22,13 @@
     }
     const plot = plotOf(graph);
     let isSent = false;
-    const hear = () => { isSent = true; };
+    const hear = (told) => {
+      const [point, cell] = [told.points[0], cellAt(graph, down)];
+      isSent = true;
+      if (cell && ["x", "y", "curveNumber"].some((part) => cell.place[part] !== point[part])) {
+        click(graph, cell.place);
+      }
+    };
     plot.on("plotly_click", hear);
     document.addEventListener("pointerup", (up) => {
       setTimeout(() => {
@@ -29,7 +36,7 @@
         const isClick = Math.hypot(up.clientX - down.clientX, up.clientY - down.clientY) < STILL;
         const cell = isClick && !isSent && graph.isConnected && cellAt(graph, up);
         if (cell) {
-          window.dash_clientside.set_props(graph.id, { clickData: { points: [cell.place] } });
+          click(graph, cell.place);
         }
       }, WAIT_MS);
     }, { capture: true, once: true });

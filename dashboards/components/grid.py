@@ -3,6 +3,7 @@
 from typing import Any
 
 import dash_ag_grid as dag
+from dash import no_update
 
 # Colours come from the page, so that the table follows its light or dark scheme.
 THEME = {
@@ -68,6 +69,15 @@ def number_column(format: str, missing: str = "–") -> dict[str, Any]:
 def selected_row(rows: list[dict[str, Any]] | dict[str, Any] | None) -> dict[str, Any] | None:
     """The row that the user selected, from a table's `selectedRows`; None if a callback set it."""
     return rows[0] if isinstance(rows, list) and rows else None
+
+
+def kept_selection(rows: list[dict[str, Any]] | dict[str, Any] | None, id: str) -> Any:
+    """What a callback sets `selectedRows` to, now `rows`, so that the row `id` is selected: nothing if it is.
+
+    Setting the same row again would undo a selection of another one made meanwhile.
+    """
+    now = rows.get("ids", []) if isinstance(rows, dict) else [row["id"] for row in rows or []]
+    return no_update if now == [id] else {"ids": [id]}
 
 
 def headed(columns: list[dict[str, Any]]) -> list[dict[str, Any]]:

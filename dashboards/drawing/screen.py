@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 from jaxtyping import Bool, Float
 
 from dashboards.drawing import palette
-from dashboards.names import shortened
+from dashboards.names import in_two_lines, shortened
 from dashboards.numbers import fixed
 
 FONT = "Inter, system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
@@ -17,6 +17,11 @@ COLORSCALE = [
 ]
 BAR_PIXELS = 320
 LONGEST_NAME = 44  # characters beside or below a map; hovering shows the whole name
+LEGEND_LINE, MOST_LEGEND_LINES = (
+    19,
+    8,
+)  # pixels of a line of a legend below a plot; further lines are scrolled to
+BELOW_AXIS = 44  # pixels of an axis' numbers and title
 CORNERS = (0.2, 0.4, 0.6, 1.4, 1.6, 1.8)
 # The modebar offers zooming only: export has its own button, and nothing is sent anywhere.
 GRAPH_CONFIG = {
@@ -32,6 +37,11 @@ def plain(text: object, most: int = 200) -> str:
     Otherwise Plotly reads `<b>` and `&amp;` as HTML, and `%{x}` in hover templates as a value of the point.
     """
     return html.escape(shortened(str(text), most), quote=False).replace("{", "&#123;")
+
+
+def plain_lines(text: object, most: int) -> str:
+    """As `plain`, of at most `most` characters in two lines if it is long."""
+    return "<br>".join(plain(line) for line in in_two_lines(str(text), most))
 
 
 AXIS = {"automargin": True, "zeroline": False, "ticklabelstandoff": 4}
@@ -66,6 +76,25 @@ def common_layout(height: int) -> dict[str, Any]:
         "showlegend": False,
         "uirevision": "keep",
     }
+
+
+def legend_below(names: int) -> tuple[int, dict[str, Any]]:
+    """Room for a legend of so many `names` below a plot, in pixels, and the layout that puts it there.
+
+    A legend beside or above a plot takes the plot's own room. A long one scrolls, as on a narrow screen.
+    """
+    lines = min(MOST_LEGEND_LINES, -(-names // 2))
+    room = LEGEND_LINE * lines + 8
+    legend = {
+        "orientation": "h",
+        "yref": "container",
+        "y": 0,
+        "yanchor": "bottom",
+        "x": 0,
+        "maxheight": room,
+        "itemsizing": "constant",
+    }
+    return room, {"legend": legend, "showlegend": True, "margin": {"b": room + BELOW_AXIS}}
 
 
 def color_axis(title: str, height: int | None = None) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from cache.wording import counted
 from dashboards.drawing import palette
 from dashboards.drawing.measure import fitting_names, width_of
 from dashboards.drawing.paper import POINTS, Width, new_figure
-from dashboards.drawing.screen import LONGEST_NAME, plain, style
+from dashboards.drawing.screen import LONGEST_NAME, legend_below, plain, style
 from dashboards.figures.base import Figure
 from dashboards.figures.specs import SteeringFigureSpec, check_choice
 from dashboards.names import shortened
@@ -179,9 +179,8 @@ def draw_screen(table: pd.DataFrame, selected: str = "") -> go.Figure:
         fixedrange=True,
         range=list(_limits(table)),
     )
-    legend = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"}
-    styled = style(figure, height=400, clickmode="event", hovermode="closest", legend=legend)
-    return styled.update_layout(showlegend=True)
+    room, legend = legend_below(len(lines) + 1)
+    return style(figure, height=360 + room, clickmode="event", hovermode="closest").update_layout(legend)
 
 
 def _dash(index: int, dashes: list[str]) -> str:

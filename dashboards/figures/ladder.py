@@ -15,7 +15,7 @@ from analyses.statistics import ALPHA, too_few_pairs
 from dashboards.drawing import palette
 from dashboards.drawing.measure import every, fitting_names, width_of, wrapped
 from dashboards.drawing.paper import POINTS, Width, new_figure
-from dashboards.drawing.screen import plain, style
+from dashboards.drawing.screen import plain, plain_lines, style
 from dashboards.figures.base import Figure
 from dashboards.figures.dose_response import hover, random_count
 from dashboards.figures.specs import SteeringFigureSpec, check_choice
@@ -130,7 +130,7 @@ def draw_screen(table: pd.DataFrame, selected: str = "") -> go.Figure:
     figure.update_xaxes(title=AXIS, range=list(_limits(table)), fixedrange=True)
     figure.update_yaxes(
         tickvals=list(table.index),
-        ticktext=[plain(name, LONGEST_LABEL) for name in _labels(table)],
+        ticktext=[plain_lines(name, LONGEST_LABEL) for name in _labels(table)],
         range=[len(table) - 0.4, -0.6],
         showgrid=False,
         fixedrange=True,

@@ -13,7 +13,7 @@ from plotly.subplots import make_subplots
 from dashboards.drawing import palette
 from dashboards.drawing.measure import every, fitting_names, width_of, wrapped
 from dashboards.drawing.paper import POINTS, Width, new_figure, note_in_axes
-from dashboards.drawing.screen import note_inside, plain, style
+from dashboards.drawing.screen import note_inside, plain, plain_lines, style
 from dashboards.figures.base import Figure
 from dashboards.figures.ladder import LONGEST_LABEL, NAME_SIZE, ROW_INCHES, ROW_PIXELS, TALLEST, draw_rows
 from dashboards.figures.specs import BenchmarkFigureSpec, check_choice
@@ -119,7 +119,7 @@ def draw_screen(table: pd.DataFrame) -> go.Figure:
     figure.update_yaxes(range=[len(names) - 0.4, -0.6], showgrid=False, fixedrange=True)
     figure.update_yaxes(
         tickvals=list(range(len(names))),
-        ticktext=[plain(name, LONGEST_LABEL) for name in names],
+        ticktext=[plain_lines(name, LONGEST_LABEL) for name in names],
         row=1,
         col=1,
     )

@@ -60,7 +60,8 @@ class PatchingComparisonSpec(PatchingFigureSpec):
     @property
     def labels(self) -> tuple[str, ...]:
         """Name, column, scorer, and the other map."""
-        other = self.model or self.imported or Path(self.compare or self.published).stem
+        file = Path(self.compare).name if self.compare else Path(self.published).stem
+        other = self.model or self.imported or file
         return tuple(filter(None, (self.name, self.column, self.scorer, f"vs-{other}")))
 
     def compared_with(self, study: Study) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Evaluation: methods of steering side by side, at equal distance, with all that makes numbers hard to believe."""
 
+from dataclasses import replace
 from typing import Any
 
 import dash
@@ -12,10 +13,10 @@ from dash.development.base_component import Component
 from dash.exceptions import PreventUpdate
 
 from dashboards.components.export import figure_data
-from dashboards.components.following import follow_study
-from dashboards.components.graph import figure_panel
+from dashboards.components.graph import clicked_point, figure_panel
 from dashboards.components.grid import number_column, row_grid, selected_row
 from dashboards.components.notices import remarks
+from dashboards.components.selects import Choice, Selects
 from dashboards.components.text import empty_state, panel
 from dashboards.context import Context
 from dashboards.figures import alignment_preservation, leakage, method_ranking
@@ -26,7 +27,14 @@ from dashboards.links import address, change_query, read_query, write_query
 from dashboards.numbers import span
 from dashboards.pages import evaluation_clips, steering
 from dashboards.pages.page import Page, Query
-from dashboards.results import benchmark_names, command, load_result, trial_name
+from dashboards.results import (
+    benchmark_names,
+    command,
+    load_result,
+    names_to_show,
+    older_result,
+    trial_name,
+)
 from dashboards.tables.benchmark import DIRECTIONS, method_of, methods, published_frame, ranking_frame
 from dashboards.tables.patching import scorers
 from dashboards.wording import benchmark_sample, deaf_sentences, interval
@@ -77,7 +85,11 @@ AREAS = {
     "cutoff_negative": "cutoff, away",
 }
 FIELDS = ("concept", "direction", "scorer", "measure", "method")
-SELECTION = (*FIELDS, "arm", *evaluation_clips.SELECTION)
+SELECTS = Selects(
+    "evaluation",
+    ("result", *FIELDS),
+    clears={"result": (*FIELDS, "arm", *evaluation_clips.SELECTION)},
+)
 EVERY = "all"
 
 
@@ -86,10 +98,11 @@ def layout(context: Context, query: Query) -> Component:
     study = context.study
     if not benchmark_names(study):
         then = "This page compares methods of steering at equal distance, with intervals, nulls and leakage."
-        return empty_state("No evaluation yet.", then, command(study, "benchmark"))
+        what = older_result(study, "benchmark") or "No evaluation yet."
+        return empty_state(what, then, command(study, "benchmark"))
     head = [
         html.Div(id="evaluation-warnings"),
-        _controls(study, query),
+        SELECTS.layout(_selects(study, query)),
         html.Div(id="evaluation-facts", style={"marginBottom": "14px"}),
     ]
     heard = html.Div([html.Div(id="evaluation-heard"), evaluation_clips.layout()])
@@ -164,9 +177,7 @@ def _areas_grid() -> Component:
 
 
 def _name(study: Study, query: Query) -> str:
-    names = benchmark_names(study)
-    if not names:  # any more
-        raise PreventUpdate
+    names = names_to_show(study, "benchmark")
     return query["result"] if query.get("result") in names else names[0]
 
 
@@ -178,20 +189,26 @@ def _is_published(result: xr.Dataset) -> bool:
     return str(result.attrs["protocol"]) == "published"
 
 
-def _choices(result: xr.Dataset) -> dict[str, tuple[str, list[Any], str]]:
-    """The controls that depend on the result: label, choices, default."""
+def _choices(result: xr.Dataset) -> dict[str, Choice]:
+    """The choices that depend on the result, with the default as the value."""
     concepts = [str(name) for name in result["concept"].values]
     several = [{"value": EVERY, "label": ALL}] if len(concepts) > 1 else []
     every_method: list[Any] = [{"value": EVERY, "label": "all methods"}, *methods(result)]
     measures = [str(name) for name in result["measure"].values]
-    found: dict[str, tuple[str, list[Any], str]] = {
-        "concept": ("concept", [*concepts, *several], concepts[0]),
-        "direction": ("direction", list(DIRECTIONS.values()), "towards"),
-        "scorer": ("judge", scorers(result), _hearing(result)),
-        "measure": ("distance", measures, measures[0]),
-        "method": ("curves and leakage of", every_method, EVERY),
+    return {
+        "concept": Choice("concept", [*concepts, *several], concepts[0]),
+        "direction": Choice("direction", list(DIRECTIONS.values()), "towards"),
+        "scorer": Choice("judge", scorers(result), _hearing(result)),
+        "measure": Choice("distance", measures, measures[0]),
+        "method": Choice("curves and leakage of", every_method, EVERY),
     }
-    return found
+
+
+def _selects(study: Study, query: Query) -> dict[str, Choice]:
+    """What the selects offer and show."""
+    now, found = view(study, query), _choices(_result(study, query))
+    shown = {field: replace(choice, value=now[field]) for field, choice in found.items()}
+    return {"result": Choice("result", benchmark_names(study), now["result"]), **shown}
 
 
 def _hearing(result: xr.Dataset) -> str:
@@ -209,11 +226,11 @@ def view(study: Study, query: Query) -> dict[str, str]:
     """What the URL selects, by the names of its parts; unknown values are the defaults.
 
     Raises:
-        PreventUpdate: the study has no evaluation (any more).
+        UserError: the study has no evaluation (any more).
     """
     found = {"result": _name(study, query)}
-    for field, (_, choices, default) in _choices(_result(study, query)).items():
-        found[field] = query[field] if query.get(field) in _values(choices) else default
+    for field, choice in _choices(_result(study, query)).items():
+        found[field] = query[field] if query.get(field) in _values(choice.data) else str(choice.value)
     return found
 
 
@@ -223,7 +240,7 @@ def choices(context: Context, query: Query) -> dict[str, list[str]]:
     if not benchmark_names(study):
         return {}
     result = _result(study, query)
-    known = {field: _values(each) for field, (_, each, _) in _choices(result).items()}
+    known = {field: _values(choice.data) for field, choice in _choices(result).items()}
     arms = [] if _is_published(result) else _arms(result)
     trial = _trial(study, query)
     runs = {} if trial is None else load_result(study, f"steering-{trial[0]}")
@@ -251,60 +268,11 @@ def _arms(result: xr.Dataset) -> list[str]:
     return [str(arm) for arm in result["arm"].values[result["role"].values == "cell"]]
 
 
-def _controls(study: Study, query: Query) -> Component:
-    now = view(study, query)
-    of_result = _choices(_result(study, query))
-    selects = [("result", "result", benchmark_names(study))]
-    selects += [(field, label, data) for field, (label, data, _) in of_result.items()]
-    return html.Div(
-        [
-            dmc.Select(
-                id=f"evaluation-{field}",
-                label=label,
-                data=data,
-                value=now[field],
-                allowDeselect=False,
-                size="xs",
-            )
-            for field, label, data in selects
-        ],
-        className="controls",
-    )
-
-
 def register(app: dash.Dash, context: Context) -> None:
     """Keep controls, table and figures in sync with the selection in the URL."""
     study = context.study
     evaluation_clips.register(app, study, _trial)
-    follow_study(app, "evaluation-result", lambda: benchmark_names(study))
-
-    @app.callback(
-        Output("url", "search", allow_duplicate=True),
-        Input("evaluation-result", "value"),
-        *(Input(f"evaluation-{field}", "value") for field in FIELDS),
-        State("url", "search"),
-        prevent_initial_call=True,
-    )
-    def choose(name: str, *given: str | None) -> Any:
-        *values, search = given
-        now = view(study, read_query(search))
-        if name != now["result"]:
-            return change_query(search, **{**dict.fromkeys(SELECTION), "result": name})
-        asked = dict(zip(FIELDS, values, strict=True))
-        changed = {field: value for field, value in asked.items() if value and value != now[field]}
-        if not changed:
-            return no_update
-        return change_query(search, **changed)
-
-    @app.callback(
-        Output("evaluation-result", "value"),
-        *(Output(f"evaluation-{field}", part) for field in FIELDS for part in ("data", "value")),
-        Input("url", "search"),
-    )
-    def show_controls(search: str | None) -> tuple[Any, ...]:
-        query = read_query(search)
-        now, of_result = view(study, query), _choices(_result(study, query))
-        return now["result"], *(part for field in FIELDS for part in (of_result[field][1], now[field]))
+    SELECTS.register(app, lambda query: _selects(study, query))
 
     @app.callback(
         Output("evaluation-strict", "hidden"),
@@ -359,18 +327,15 @@ def register(app: dash.Dash, context: Context) -> None:
 
     @app.callback(
         Output("url", "search", allow_duplicate=True),
-        Output("alignment-preservation-graph", "clickData"),
         Input("alignment-preservation-graph", "clickData"),
         State("url", "search"),
         prevent_initial_call=True,
     )
     def select_point(click: dict[str, Any] | None, search: str | None) -> Any:
-        if not click:
-            return no_update, no_update
-        point = click["points"][0].get("customdata")
-        if not isinstance(point, list) or not all(isinstance(one, str) for one in point[:2]):
-            return no_update, None
-        return change_query(search, arm=point[0], direction=point[1]), None
+        about = (clicked_point(click) or {}).get("customdata")
+        if not isinstance(about, list) or not all(isinstance(one, str) for one in about[:2]):
+            return no_update
+        return change_query(search, arm=about[0], direction=about[1])
 
     @app.callback(
         Output("url", "search", allow_duplicate=True),

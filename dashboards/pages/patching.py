@@ -9,14 +9,13 @@ import plotly.graph_objects as go
 import xarray as xr
 from dash import Input, Output, State, html, no_update
 from dash.development.base_component import Component
-from dash.exceptions import PreventUpdate
 
 from analyses.patching.spec import QUESTIONS
 from cache.wording import counted
 from dashboards.components.concepts import ConceptPicker
 from dashboards.components.export import figure_data
-from dashboards.components.following import follow_study
-from dashboards.components.graph import figure_panel
+from dashboards.components.graph import clicked_point, figure_panel
+from dashboards.components.selects import Choice, Selects
 from dashboards.components.text import empty_state, legend
 from dashboards.context import Context
 from dashboards.drawing.grids import cell_at, lay_out
@@ -25,7 +24,7 @@ from dashboards.figures.patching_map import PatchingMapSpec
 from dashboards.links import change_query, read_query
 from dashboards.pages import patching_cell
 from dashboards.pages.page import Page, Query
-from dashboards.results import command, has_result, load_result, patching_names
+from dashboards.results import command, load_result, names_to_show, older_result, patching_names
 from dashboards.tables.patching import (
     ALL,
     CLEAR,
@@ -59,7 +58,11 @@ HELP = (
 HATCHED = "not significant, or inside the null band"
 PICKER = ConceptPicker("patching-pick", most=6)
 MAX_BESIDE = 12.5  # columns, such as six concepts in both directions; a wider map needs the whole width
-MANY = 12  # choices of a control that can be searched
+SELECTS = Selects(
+    "patching",
+    ("result", "scorer", "shown", "column"),
+    clears={"result": ("scorer", "shown", "column", "find", "page", *patching_cell.SELECTION)},
+)
 FACTS = {
     "pairs × seeds": "Counterfactual pairs, seeds per pair, and n: the (pair, seed) combinations with scores.",
     "clean − corrupt": "The denominator of the impact, with its interval; it must be clearly above zero.",
@@ -77,13 +80,10 @@ def layout(context: Context, query: Query) -> Component:
         then = (
             "This page maps, for every block and concept, how much of the concept that block alone restores."
         )
-        missing = "No patching results yet."
-        if has_result(study, "patching"):
-            missing = "This study's patching result is from an older version: compute it again."
+        missing = older_result(study, "patching") or "No patching results yet."
         return empty_state(missing, then, command(study, "patching"))
-    spec = view(study, query)
     picker = html.Div(PICKER.layout(_concepts(study, query), query), id="patching-concepts")
-    above = html.Div([_controls(study, spec), picker, html.Div(id="patching-legend")])
+    above = html.Div([SELECTS.layout(_choices(study, query)), picker, html.Div(id="patching-legend")])
     map_panel = figure_panel("patching", "Impact", HELP, above)
     map_panel.children.append(html.Div(id="patching-facts"))
     return dmc.Grid(
@@ -100,11 +100,9 @@ def view(study: Study, query: Query) -> PatchingMapSpec:
     """The map selected in the URL; unknown values fall back to the default.
 
     Raises:
-        PreventUpdate: the study has no map (any more).
+        UserError: the study has no map (any more).
     """
-    names = patching_names(study)
-    if not names:
-        raise PreventUpdate
+    names = names_to_show(study, "patching")
     name = query["result"] if query.get("result") in names else names[0]
     result = load_result(study, f"patching-{name}")
     known = {
@@ -135,29 +133,6 @@ def choices(context: Context, query: Query) -> dict[str, list[str]]:
     }
 
 
-def _controls(study: Study, spec: PatchingMapSpec) -> Component:
-    selects = [
-        _select("patching-result", "question", _results(study), spec.name),
-        *(
-            _select(f"patching-{field}", label, data, value)
-            for field, (label, data, value) in _choices(study, spec).items()
-        ),
-    ]
-    return html.Div(selects, className="controls")
-
-
-def _select(id: str, label: str, data: list[Any], value: str) -> Component:
-    return dmc.Select(
-        id=id,
-        label=label,
-        data=data,
-        value=value,
-        allowDeselect=False,
-        searchable=len(data) > MANY,
-        size="xs",
-    )
-
-
 def _concepts(study: Study, query: Query) -> list[str]:
     return [str(name) for name in load_result(study, view(study, query).result_name)["concept"].values]
 
@@ -170,19 +145,21 @@ def _frame(study: Study, spec: PatchingMapSpec, query: Query) -> pd.DataFrame:
     return frame[frame["concept"].isin(PICKER.picked(_concepts(study, query), query))].reset_index(drop=True)
 
 
-def _choices(study: Study, spec: PatchingMapSpec) -> dict[str, tuple[str, list[Any], str]]:
-    """The controls that depend on the result: label, choices, selected value."""
+def _choices(study: Study, query: Query) -> dict[str, Choice]:
+    spec = view(study, query)
     result = load_result(study, spec.result_name)
     concepts = [{"value": ALL, "label": "all concepts"}, *map(str, result["concept"].values)]
+    shown = spec.concept or default_concept(result)
     default = default_columns(result)
     known: list[Any] = columns(result)
     if len(default) > 1:
         known = [{"value": "-", "label": "both directions"}, *known]
     column = spec.column or ("-" if len(default) > 1 else default[0])
     return {
-        "scorer": ("scorer", scorers(result), spec.scorer or scorers(result)[0]),
-        "shown": ("concept", concepts, spec.concept or default_concept(result)),
-        "column": (str(result.attrs["column_label"]), known, column),
+        "result": Choice("question", _results(study), spec.name),
+        "scorer": Choice("scorer", scorers(result), spec.scorer or scorers(result)[0]),
+        "shown": Choice("concept", concepts, shown),
+        "column": Choice(str(result.attrs["column_label"]), known, column, is_hidden=shown != ALL),
     }
 
 
@@ -201,45 +178,11 @@ def register(app: dash.Dash, context: Context) -> None:
     study = context.study
     patching_cell.register(app, study)
     PICKER.register(app, lambda query: _concepts(study, query))
-    follow_study(app, "patching-result", lambda: _results(study))
+    SELECTS.register(app, lambda query: _choices(study, query))
 
-    @app.callback(
-        Output("url", "search", allow_duplicate=True),
-        Input("patching-result", "value"),
-        Input("patching-scorer", "value"),
-        Input("patching-shown", "value"),
-        Input("patching-column", "value"),
-        State("url", "search"),
-        prevent_initial_call=True,
-    )
-    def choose(name: str, scorer: str, shown: str, column: str, search: str | None) -> Any:
-        spec = view(study, read_query(search))
-        if name != spec.name:
-            cleared = dict.fromkeys(("scorer", "shown", "column", "find", "page", *patching_cell.SELECTION))
-            return change_query(search, **{**cleared, "result": name})
-        now = {field: value for field, (_, _, value) in _choices(study, spec).items()}
-        asked = {"scorer": scorer, "shown": shown, "column": column}
-        changed = {field: value for field, value in asked.items() if value and value != now[field]}
-        return change_query(search, **changed) if changed else no_update
-
-    @app.callback(
-        Output("patching-result", "value"),
-        *(
-            Output(f"patching-{field}", part)
-            for field in ("scorer", "shown", "column")
-            for part in ("data", "value")
-        ),
-        Output("patching-column", "label"),
-        Output("patching-column", "display"),
-        Output("patching-concepts", "hidden"),
-        Input("url", "search"),
-    )
-    def show_controls(search: str | None) -> tuple[Any, ...]:
-        spec = view(study, read_query(search))
-        choices = _choices(study, spec)
-        parts = [part for _, data, value in choices.values() for part in (data, value)]
-        is_all = choices["shown"][2] == ALL
-        return spec.name, *parts, choices["column"][0], "block" if is_all else "none", not is_all
+    @app.callback(Output("patching-concepts", "hidden"), Input("url", "search"))
+    def show_picker(search: str | None) -> bool:
+        return _choices(study, read_query(search))["shown"].value != ALL
 
     @app.callback(
         Output("patching-graph", "figure"),
@@ -271,18 +214,18 @@ def register(app: dash.Dash, context: Context) -> None:
 
     @app.callback(
         Output("url", "search", allow_duplicate=True),
-        Output("patching-graph", "clickData"),
         Input("patching-graph", "clickData"),
         State("url", "search"),
         prevent_initial_call=True,
     )
     def select_cell(click: dict[str, Any] | None, search: str | None) -> Any:
-        if not click:
-            return no_update, no_update
+        point = clicked_point(click)
+        if point is None:
+            return no_update
         query = read_query(search)
         frame = _frame(study, view(study, query), query)
-        cell = cell_at(frame, click["points"][0]["x"], click["points"][0]["y"])
-        return no_update if cell is None else change_query(search, concept=cell[0], arm=cell[1]), None
+        cell = cell_at(frame, point["x"], point["y"])
+        return no_update if cell is None else change_query(search, concept=cell[0], arm=cell[1])
 
 
 def _legend(frame: pd.DataFrame) -> Component:

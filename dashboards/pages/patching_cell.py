@@ -9,13 +9,12 @@ import plotly.graph_objects as go
 import xarray as xr
 from dash import Input, Output, State, dcc, html, no_update
 from dash.development.base_component import Component
-from dash.exceptions import PreventUpdate
 
 from analyses.statistics import too_few_pairs
 from dashboards.components.ab import ab_player
 from dashboards.components.export import export_button, figure_data
-from dashboards.components.graph import graph
-from dashboards.components.grid import WRAPPED, number_column, row_grid, selected_row
+from dashboards.components.graph import clicked_point, graph
+from dashboards.components.grid import WRAPPED, kept_selection, number_column, row_grid, selected_row
 from dashboards.components.notices import notify
 from dashboards.components.patching_clips import SIDES, cell_sides
 from dashboards.components.player import Recording, players, recordings_data
@@ -27,7 +26,7 @@ from dashboards.links import change_query, read_query
 from dashboards.numbers import fixed, p_value
 from dashboards.pages import features
 from dashboards.pages.site_links import cell_links
-from dashboards.results import load_result, patching_names
+from dashboards.results import load_result, names_to_show
 from dashboards.standalone import export_page
 from dashboards.tables.patching import ALL, SCREENED_OUT, UNTESTED, arms_frame, cells_frame, pairs_frame
 from dashboards.wording import interval
@@ -110,16 +109,13 @@ def register(app: dash.Dash, study: Study) -> None:
 
     @app.callback(
         Output("url", "search", allow_duplicate=True),
-        Output("patching-pairs-graph", "clickData"),
         Input("patching-pairs-graph", "clickData"),
         State("url", "search"),
         prevent_initial_call=True,
     )
     def select_dot(click: dict[str, Any] | None, search: str | None) -> Any:
-        run = click["points"][0].get("customdata") if click else None
-        if not isinstance(run, list):
-            return no_update, no_update
-        return change_query(search, pair=run[0], seed=run[1]), None
+        run = (clicked_point(click) or {}).get("customdata")
+        return change_query(search, pair=run[0], seed=run[1]) if isinstance(run, list) else no_update
 
     @app.callback(
         Output("url", "search", allow_duplicate=True),
@@ -172,11 +168,10 @@ def register(app: dash.Dash, study: Study) -> None:
         Output("all-arms", "children"),
         Output("cell-arms", "data-recordings"),
         Input("url", "search"),
+        State("pairs-grid", "selectedRows"),
     )
-    def show_cell(search: str | None) -> tuple[Any, ...]:
-        query, names = read_query(search), patching_names(study)
-        if not names:  # any more
-            raise PreventUpdate
+    def show_cell(search: str | None, rows: Any) -> tuple[Any, ...]:
+        query, names = read_query(search), names_to_show(study, "patching")
         name = query["result"] if query.get("result") in names else names[0]
         result = load_result(study, f"patching-{name}")
         scorer = query["scorer"] if query.get("scorer") in result["scorer"].values else ""
@@ -211,7 +206,7 @@ def register(app: dash.Dash, study: Study) -> None:
             picture,
             figure_data("patching-pairs", spec),
             pairs.astype(object).where(pairs.notna(), None).to_dict("records"),
-            {"ids": [row["id"]]},
+            kept_selection(rows, row["id"]),
             cell_sides(study, row, cell.iloc[0]),
             label,
             _arms(study, recordings) if open_arms else "[]",

@@ -11,7 +11,8 @@ from dash.development.base_component import Component
 
 from dashboards.components.concepts import ConceptPicker
 from dashboards.components.export import export_button, figure_data
-from dashboards.components.graph import figure_panel, graph
+from dashboards.components.graph import clicked_point, figure_panel, graph
+from dashboards.components.selects import Choice, Selects
 from dashboards.components.text import empty_state, hint, legend, numbers, panel
 from dashboards.context import Context
 from dashboards.figures import probe_descriptors, probe_folds, probe_maps
@@ -21,7 +22,7 @@ from dashboards.figures.probe_maps import ProbeMapsSpec, Quantity, probe_at
 from dashboards.links import change_query, read_query
 from dashboards.numbers import fixed, p_value
 from dashboards.pages.page import Page, Query
-from dashboards.results import command, is_usable, load_result
+from dashboards.results import command, is_usable, load_result, older_result
 from dashboards.tables.probes import HELD_TOGETHER, has_descriptors, probes_frame
 from dashboards.wording import interval
 from workbench.studies.study import Study
@@ -43,6 +44,7 @@ RIDGE_HELP = (
     "Benjamini–Hochberg over all of these maps)."
 )
 PICKER = ConceptPicker("probes", most=8)
+SELECTS = Selects("probes", ("quantity", "part"))
 QUANTITIES: tuple[Quantity, ...] = get_args(Quantity)
 
 
@@ -51,29 +53,10 @@ def layout(context: Context, query: Query) -> Component:
     study = context.study
     if not is_usable(study, "probes"):
         then = "This page maps the blocks and steps at which a linear probe can tell each concept's values apart."
-        return empty_state("No probe results yet.", then, command(study, "probes"))
-    parts = _parts(study)
-    controls = dmc.Group(
-        [
-            dmc.SegmentedControl(
-                id="probes-quantity", data=list(QUANTITIES), value=_quantity(query), size="xs"
-            ),
-            dmc.Select(
-                id="probes-part",
-                label="part of the block",
-                data=parts,
-                value=_part(query, parts),
-                allowDeselect=False,
-                size="xs",
-                w=140,
-            ),
-        ],
-        justify="space-between",
-        align="end",
-        mb="xs",
-    )
+        what = older_result(study, "probes") or "No probe results yet."
+        return empty_state(what, then, command(study, "probes"))
     picker = PICKER.layout(_concepts(study), query)
-    above = html.Div([controls, picker, html.Div(id="probes-legend")])
+    above = html.Div([SELECTS.layout(_choices(study, query)), picker, html.Div(id="probes-legend")])
     detail = html.Div(
         [
             html.Div(
@@ -116,18 +99,7 @@ def register(app: dash.Dash, context: Context) -> None:
     study = context.study
     PICKER.register(app, lambda _query: _concepts(study))
 
-    @app.callback(
-        Output("url", "search", allow_duplicate=True),
-        Input("probes-part", "value"),
-        Input("probes-quantity", "value"),
-        State("url", "search"),
-        prevent_initial_call=True,
-    )
-    def choose_map(part: str, quantity: str, search: str | None) -> Any:
-        query = read_query(search)
-        if (part, quantity) == (_part(query, _parts(study)), _quantity(query)):
-            return no_update
-        return change_query(search, part=part, quantity=quantity)
+    SELECTS.register(app, lambda query: _choices(study, query))
 
     @app.callback(
         Output("probes-graph", "figure"),
@@ -158,21 +130,20 @@ def register(app: dash.Dash, context: Context) -> None:
 
     @app.callback(
         Output("url", "search", allow_duplicate=True),
-        Output("probes-graph", "clickData"),
         Input("probes-graph", "clickData"),
         State("url", "search"),
         prevent_initial_call=True,
     )
     def select_probe(click: dict[str, Any] | None, search: str | None) -> Any:
-        if not click:
-            return no_update, no_update
+        point = clicked_point(click)
+        if point is None:
+            return no_update
         query = read_query(search)
-        point = click["points"][0]
         frame = _picked(study, ProbeMapsSpec(part=_part(query, _parts(study))), query)
         probe = probe_at(frame, point["curveNumber"], point["x"], point["y"])
         if probe is None:
-            return no_update, None
-        return change_query(search, concept=probe[0], site=probe[1], step=probe[2]), None
+            return no_update
+        return change_query(search, concept=probe[0], site=probe[1], step=probe[2])
 
     @app.callback(
         Output("probe", "hidden"),
@@ -208,6 +179,14 @@ def _picked(study: Study, spec: ProbeMapsSpec, query: Query) -> pd.DataFrame:
     """The probes of the concepts that are shown."""
     table = probe_maps.make_table(study, spec)
     return table[table["concept"].isin(PICKER.picked(_concepts(study), query))].reset_index(drop=True)
+
+
+def _choices(study: Study, query: Query) -> dict[str, Choice]:
+    parts = _parts(study)
+    return {
+        "quantity": Choice("number", list(QUANTITIES), _quantity(query)),
+        "part": Choice("part of the block", parts, _part(query, parts)),
+    }
 
 
 def _parts(study: Study) -> list[str]:

@@ -7,13 +7,12 @@ import dash_mantine_components as dmc
 import xarray as xr
 from dash import Input, Output, State, html, no_update
 from dash.development.base_component import Component
-from dash.exceptions import PreventUpdate
 
 from analyses.steering.checks import BACKWARDS, NOT_CLEAR, RIGHT, TOO_FEW
 from cache.wording import counted
 from dashboards.components.export import figure_data
-from dashboards.components.following import follow_study
-from dashboards.components.graph import figure_panel
+from dashboards.components.graph import figure_panel, last_click
+from dashboards.components.selects import Choice, Selects
 from dashboards.components.text import empty_state, legend
 from dashboards.context import Context
 from dashboards.drawing.grids import cell_at
@@ -25,7 +24,7 @@ from dashboards.links import change_query, read_query
 from dashboards.packs import pack_names
 from dashboards.pages import steering_arm, steering_sliders, steering_vectors
 from dashboards.pages.page import Page, Query
-from dashboards.results import load_result, steering_names
+from dashboards.results import load_result, names_to_show, older_result, steering_names
 from dashboards.sliders import sliders
 from dashboards.tables.patching import UNCLEAR, UNTESTED, scorers
 from dashboards.tables.steering import checks_frame, strengths
@@ -53,7 +52,11 @@ EFFECTS_HELP = (
     "good way of steering changes the first column only. Hatched: not significant, or inside the null band."
 )
 BEST = "best"
-SELECTION = ("scorer", "shown", "strength", *steering_arm.SELECTION)
+SELECTS = Selects(
+    "steering",
+    ("result", "scorer", "shown", "strength"),
+    clears={"result": ("scorer", "shown", "strength", *steering_arm.SELECTION)},
+)
 
 
 def layout(context: Context, query: Query) -> Component:
@@ -64,7 +67,13 @@ def layout(context: Context, query: Query) -> Component:
     if not steering_names(study):
         return dmc.Stack([_nothing(study), *panels], gap="md")
     left = [
-        html.Div([_controls(study, query), html.Div(id="steering-facts"), html.Div(id="steering-legend")]),
+        html.Div(
+            [
+                SELECTS.layout(_choices(study, query)),
+                html.Div(id="steering-facts"),
+                html.Div(id="steering-legend"),
+            ]
+        ),
     ]
     dose = figure_panel("dose-response", "Dose and response", DOSE_HELP, *left)
     rungs = figure_panel("ladder", "How much comes back", LADDER_HELP)
@@ -81,18 +90,17 @@ def layout(context: Context, query: Query) -> Component:
 
 def _nothing(study: Study) -> Component:
     then = "This page shows what steering does at each strength, to its own concept and to others."
-    return empty_state("No steering results yet.", then, steering_vectors.commands(study))
+    what = older_result(study, "steering") or "No steering results yet."
+    return empty_state(what, then, steering_vectors.commands(study))
 
 
 def view(study: Study, query: Query) -> DoseResponseSpec:
     """The result, scorer and concept selected in the URL; unknown values fall back to the default.
 
     Raises:
-        PreventUpdate: the study has no steering result (any more).
+        UserError: the study has no steering result (any more).
     """
-    names = steering_names(study)
-    if not names:
-        raise PreventUpdate
+    names = names_to_show(study, "steering")
     name = query["result"] if query.get("result") in names else names[0]
     result = load_result(study, f"steering-{name}")
     asked = {"scorer": query.get("scorer"), "concept": query.get("shown")}
@@ -124,24 +132,7 @@ def choices(context: Context, query: Query) -> dict[str, list[str]]:
     }
 
 
-def _controls(study: Study, query: Query) -> Component:
-    spec = view(study, query)
-    selects = [
-        _select("steering-result", "result", steering_names(study), spec.name),
-        *(
-            _select(f"steering-{field}", label, data, value)
-            for field, (label, data, value) in _choices(study, query).items()
-        ),
-    ]
-    return html.Div(selects, className="controls")
-
-
-def _select(id: str, label: str, data: list[Any], value: str) -> Component:
-    return dmc.Select(id=id, label=label, data=data, value=value, allowDeselect=False, size="xs")
-
-
-def _choices(study: Study, query: Query) -> dict[str, tuple[str, list[Any], str]]:
-    """The controls that depend on the result: label, choices, selected value."""
+def _choices(study: Study, query: Query) -> dict[str, Choice]:
     spec = view(study, query)
     result = load_result(study, spec.result_name)
     strength = _strength(result, query)
@@ -152,9 +143,12 @@ def _choices(study: Study, query: Query) -> dict[str, tuple[str, list[Any], str]
     ]
     doses = [{"value": BEST, "label": "each at its best"}, *(f"{value:g}" for value in strengths(result))]
     return {
-        "scorer": ("scorer", scorers(result), spec.scorer or scorers(result)[0]),
-        "shown": ("concept", concepts, spec.concept or steered),
-        "strength": ("strength of the comparison", doses, BEST if strength is None else f"{strength:g}"),
+        "result": Choice("result", steering_names(study), spec.name),
+        "scorer": Choice("scorer", scorers(result), spec.scorer or scorers(result)[0]),
+        "shown": Choice("concept", concepts, spec.concept or steered),
+        "strength": Choice(
+            "strength of the comparison", doses, BEST if strength is None else f"{strength:g}"
+        ),
     }
 
 
@@ -163,39 +157,7 @@ def register(app: dash.Dash, context: Context) -> None:
     study = context.study
     steering_arm.register(app, study, view)
     steering_vectors.register(app, study)
-    follow_study(app, "steering-result", lambda: steering_names(study))
-
-    @app.callback(
-        Output("url", "search", allow_duplicate=True),
-        Input("steering-result", "value"),
-        Input("steering-scorer", "value"),
-        Input("steering-shown", "value"),
-        Input("steering-strength", "value"),
-        State("url", "search"),
-        prevent_initial_call=True,
-    )
-    def choose(name: str, scorer: str, shown: str, strength: str, search: str | None) -> Any:
-        query = read_query(search)
-        if name != view(study, query).name:
-            return change_query(search, **{**dict.fromkeys(SELECTION), "result": name})
-        now = {field: value for field, (_, _, value) in _choices(study, query).items()}
-        asked = {"scorer": scorer, "shown": shown, "strength": strength}
-        changed = {field: value for field, value in asked.items() if value and value != now[field]}
-        return change_query(search, **changed) if changed else no_update
-
-    @app.callback(
-        Output("steering-result", "value"),
-        *(
-            Output(f"steering-{field}", part)
-            for field in ("scorer", "shown", "strength")
-            for part in ("data", "value")
-        ),
-        Input("url", "search"),
-    )
-    def show_controls(search: str | None) -> tuple[Any, ...]:
-        query = read_query(search)
-        parts = [part for _, data, value in _choices(study, query).values() for part in (data, value)]
-        return view(study, query).name, *parts
+    SELECTS.register(app, lambda query: _choices(study, query))
 
     @app.callback(
         Output("dose-response-graph", "figure"),
@@ -231,42 +193,40 @@ def register(app: dash.Dash, context: Context) -> None:
 
     @app.callback(
         Output("url", "search", allow_duplicate=True),
-        Output("dose-response-graph", "clickData"),
-        Output("ladder-graph", "clickData"),
-        Input("dose-response-graph", "clickData"),
-        Input("ladder-graph", "clickData"),
+        *(
+            Input(f"{figure}-graph", "clickData")
+            for figure in ("dose-response", "ladder", "steering-effects")
+        ),
         State("url", "search"),
         prevent_initial_call=True,
     )
-    def select_point(dose: dict[str, Any] | None, rung: dict[str, Any] | None, search: str | None) -> Any:
-        click = dose or rung
-        if not click:
-            return no_update, no_update, no_update
-        point = click["points"][0].get("customdata")
-        if not isinstance(point, list) or not isinstance(point[0], str):
-            return no_update, None, None
-        return change_query(search, arm=point[0]), None, None
+    def select(*given: Any) -> Any:
+        """Select what was clicked last; with a callback for each figure, one could overtake another."""
+        *clicks, search = given
+        clicked = last_click(*clicks)
+        if clicked is None:
+            return no_update
+        place, point = clicked
+        changes = _cell(study, read_query(search), point) if place == 2 else _arm(point)
+        return change_query(search, **changes) if changes else no_update
 
-    @app.callback(
-        Output("url", "search", allow_duplicate=True),
-        Output("steering-effects-graph", "clickData"),
-        Input("steering-effects-graph", "clickData"),
-        State("url", "search"),
-        prevent_initial_call=True,
-    )
-    def select_cell(click: dict[str, Any] | None, search: str | None) -> Any:
-        if not click:
-            return no_update, no_update
-        query = read_query(search)
-        spec = view(study, query)
-        result = load_result(study, spec.result_name)
-        leaks = steering_effects.leaks_frame(result, spec.scorer, _strength(result, query))
-        frame = steering_effects.frame_for_clicks(leaks)
-        cell = cell_at(frame, click["points"][0]["x"], click["points"][0]["y"])
-        if cell is None:
-            return no_update, None
-        arm = cell[1] if cell[1] in steering_arm.choices(result)["arm"] else None
-        return change_query(search, shown=cell[0], arm=arm), None
+
+def _arm(point: dict[str, Any]) -> dict[str, str | None]:
+    """The changes of the URL for a point of a curve or of the ladder; none if it is the unsteered run's."""
+    about = point.get("customdata")
+    return {"arm": about[0]} if isinstance(about, list) and isinstance(about[0], str) else {}
+
+
+def _cell(study: Study, query: Query, point: dict[str, Any]) -> dict[str, str | None]:
+    """The changes of the URL for a place on the map of effects; none outside its cells."""
+    spec = view(study, query)
+    result = load_result(study, spec.result_name)
+    leaks = steering_effects.leaks_frame(result, spec.scorer, _strength(result, query))
+    cell = cell_at(steering_effects.frame_for_clicks(leaks), point["x"], point["y"])
+    if cell is None:
+        return {}
+    concept, arm = cell
+    return {"shown": concept, "arm": arm if arm in steering_arm.choices(result)["arm"] else None}
 
 
 def _legend(doses: Any) -> Component:

@@ -7,17 +7,16 @@ import dash
 import xarray as xr
 from dash import Input, Output, State, html, no_update
 from dash.development.base_component import Component
-from dash.exceptions import PreventUpdate
 
 from dashboards.components.ab import ab_player
-from dashboards.components.grid import WRAPPED, number_column, row_grid, selected_row
+from dashboards.components.grid import WRAPPED, kept_selection, number_column, row_grid, selected_row
 from dashboards.components.text import details, numbers, panel
 from dashboards.figures.dose_response import DoseResponseSpec
 from dashboards.links import change_query, read_query
 from dashboards.numbers import p_value
 from dashboards.pages.page import Query
 from dashboards.pages.steered_clips import chosen_run, run_id, runs_of, steered_sides
-from dashboards.results import load_result, steering_names
+from dashboards.results import load_result
 from dashboards.tables.steering import doses_frame
 from dashboards.wording import band, interval
 from workbench.studies.study import Study
@@ -97,11 +96,10 @@ def register(app: dash.Dash, study: Study, view: View) -> None:
         Output("steered-grid", "selectedRows"),
         Output("steered-players", "data-sides"),
         Input("url", "search"),
+        State("steered-grid", "selectedRows"),
     )
-    def show_arm(search: str | None) -> tuple[Any, ...]:
+    def show_arm(search: str | None, rows: Any) -> tuple[Any, ...]:
         query = read_query(search)
-        if not steering_names(study):  # any more
-            raise PreventUpdate
         spec = view(study, query)
         result, arm = load_result(study, spec.result_name), query.get("arm", "")
         if arm not in choices(result)["arm"]:
@@ -114,7 +112,7 @@ def register(app: dash.Dash, study: Study, view: View) -> None:
             True,
             _numbers(result, arm, concept, spec.scorer),
             runs.astype(object).where(runs.notna(), None).to_dict("records"),
-            {"ids": [run["id"]]},
+            kept_selection(rows, run["id"]),
             steered_sides(study, result, run, arm, concept, spec.scorer),
         )
 

@@ -1,6 +1,7 @@
 """The study's concept sliders."""
 
 import dash_mantine_components as dmc
+from dash import html
 from dash.development.base_component import Component
 
 from analyses.steering.slider_summary import slider_line
@@ -21,7 +22,10 @@ def layout(study: Study) -> Component | None:
     known = sliders(study)
     faults = [str(each) for each in known.values() if isinstance(each, UserError)]
     lines = [slider_line(name, each) for name, each in known.items() if not isinstance(each, UserError)]
-    body = [remarks(faults, "Some sliders cannot be shown", "red"), _table(lines) if lines else None]
+    body = [
+        remarks(faults, "Some sliders cannot be shown", "red"),
+        html.Div(_table(lines), className="facts-wrap") if lines else None,
+    ]
     return panel("Concept sliders", *filter(None, body), help=HELP) if known else None
 
 

@@ -4,7 +4,6 @@ import shlex
 from typing import Any
 
 import dash
-import dash_mantine_components as dmc
 from dash import Input, Output, State, html, no_update
 from dash.development.base_component import Component
 from dash.exceptions import PreventUpdate
@@ -14,8 +13,9 @@ from cache.errors import UserError
 from dashboards.components.export import export_button, figure_data
 from dashboards.components.following import follow_study
 from dashboards.components.graph import graph
-from dashboards.components.grid import WRAPPED, row_grid, selected_row
+from dashboards.components.grid import WRAPPED, kept_selection, row_grid, selected_row
 from dashboards.components.notices import remarks
+from dashboards.components.selects import Choice, Selects
 from dashboards.components.text import key_values, panel
 from dashboards.figures import vector_reliability
 from dashboards.figures.vector_reliability import VectorReliabilitySpec
@@ -29,6 +29,7 @@ HELP = (
     "Cosines compare directions that were computed from disjoint sets of pairs: near 1, other pairs would have given "
     "the same direction. The judge was asked on other prompts whether + raises its score. Select a row to see a vector."
 )
+SELECTS = Selects("vector", ("site",))
 
 
 def layout(study: Study) -> Component:
@@ -38,13 +39,12 @@ def layout(study: Study) -> Component:
         {"field": name, "flex": 1, "minWidth": 80, "tooltipField": name, **WRAPPED}
         for name in ("name", "concept", "+ is", "− is", "method", "sites", "split-half cosine", "judge")
     ]
-    site = dmc.Select(id="vector-site", label="site", data=[], size="xs", w=190, allowDeselect=False)
     body = [
         remarks(faults, "Some vectors cannot be shown", "red"),
         row_grid("vectors-grid", columns, height=min(240, 64 + 34 * len(rows)), rows=rows),
         html.Div(
             [
-                dmc.Group([site], justify="flex-end", mt="xs"),
+                html.Div(SELECTS.layout(_sites(study, {})), className="one-select"),
                 graph("vector-reliability-graph"),
                 html.Div(id="vector-facts"),
                 html.Div(id="vector-links"),
@@ -109,31 +109,19 @@ def register(app: dash.Dash, study: Study) -> None:
             return no_update
         return change_query(search, pack=row["id"], site=None)
 
-    @app.callback(
-        Output("url", "search", allow_duplicate=True),
-        Input("vector-site", "value"),
-        State("url", "search"),
-        prevent_initial_call=True,
-    )
-    def select_site(site: str | None, search: str | None) -> Any:
-        query = read_query(search)
-        known = choices(study, query).get("site", [])
-        if site not in known or site == _site(query, known):
-            return no_update
-        return change_query(search, site=site)
+    SELECTS.register(app, lambda query: _sites(study, query))
 
     @app.callback(
         Output("vector", "hidden"),
         Output("vectors-grid", "selectedRows"),
-        Output("vector-site", "data"),
-        Output("vector-site", "value"),
         Output("vector-reliability-graph", "figure"),
         Output("vector-facts", "children"),
         Output("vector-links", "children"),
         Output({"type": "figure", "key": "vector-reliability"}, "data"),
         Input("url", "search"),
+        State("vectors-grid", "selectedRows"),
     )
-    def show_vector(search: str | None) -> tuple[Any, ...]:
+    def show_vector(search: str | None, rows: Any) -> tuple[Any, ...]:
         query = read_query(search)
         known = choices(study, query)
         if not known["pack"]:
@@ -147,7 +135,12 @@ def register(app: dash.Dash, study: Study) -> None:
         picture = vector_reliability.draw_screen(table)
         data = figure_data("vector-reliability", spec)
         link = map_link(study, pack.concept, site)
-        return False, {"ids": [name]}, known["site"], site, picture, key_values(facts), link, data
+        return False, kept_selection(rows, name), picture, key_values(facts), link, data
+
+
+def _sites(study: Study, query: Query) -> dict[str, Choice]:
+    sites = choices(study, query).get("site", [])
+    return {"site": Choice("site", sites, _site(query, sites) if sites else None)}
 
 
 def _site(query: Query, sites: list[str]) -> str:

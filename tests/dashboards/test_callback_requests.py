@@ -168,6 +168,7 @@ def test_values_of_the_wrong_form_are_refused(app: dash.Dash) -> None:
                 *({"points": [{"x": x, "y": 1, "curveNumber": 0}]} for x in ("a", "1", None, [])),
                 {"points": [{"x": 1, "y": 1, "curveNumber": "first"}]},
                 {"points": [{"x": 1, "y": 1, "curveNumber": 0, "customdata": [1]}]},
+                {"points": [{"x": 1, "y": 1, "curveNumber": 0}], "timestamp": "late"},
             ],
         ),
         "getRowsRequest": (
@@ -178,6 +179,8 @@ def test_values_of_the_wrong_form_are_refused(app: dash.Dash) -> None:
         "data-asked": ([None, "?feature=3"], [3, []]),
         "data-clip": ([None, "3"], [3, []]),
         "data-version": ([None, "a1"], [1, []]),
+        "data-shown": ([None, "tempo"], [1, []]),
+        "data-offered": ([None, "[]"], [1, []]),
         "data": (
             [
                 None,
@@ -212,7 +215,7 @@ def test_values_of_the_wrong_form_are_refused(app: dash.Dash) -> None:
 
 @pytest.mark.parametrize(
     "begin",
-    ["..imported-notes", "..compare-other", "..cell", "..patching-result"],
+    ["..imported-notes", "..compare-other"],
 )
 def test_pages_that_a_study_does_not_have_are_left_as_they_are(
     bare_client: FlaskClient, bare_app: dash.Dash, begin: str, caplog: pytest.LogCaptureFixture

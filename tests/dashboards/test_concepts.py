@@ -51,4 +51,4 @@ def test_pages_show_the_picked_concepts(app: dash.Dash) -> None:
     figure = callback(app, probes, "draw")("?find=dru")[0]
     assert [note.text.split("<")[1] for note in figure.layout.annotations] == ["b>drums"]
     click = {"points": [{"x": 0.5, "y": 3.5, "curveNumber": 0}]}
-    assert read_query(callback(app, probes, "select_probe")(click, "?find=dru")[0])["concept"] == "drums"
+    assert read_query(callback(app, probes, "select_probe")(click, "?find=dru"))["concept"] == "drums"

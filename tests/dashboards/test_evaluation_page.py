@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 from typing import Any
 
 import dash
@@ -9,6 +10,7 @@ import pytest
 from dash import no_update
 
 from dashboards.app import create_app
+from dashboards.components import selects
 from dashboards.context import Context
 from dashboards.links import read_query
 from dashboards.pages import evaluation, evaluation_clips, overview
@@ -116,10 +118,10 @@ def test_a_click_leads_to_the_clips_of_its_trial(evaluated: Study, dashboard: da
     select = callback(dashboard, evaluation, "select_point")
     arm = "caa (all) × 2"
     click = {"points": [{"customdata": [arm, "towards", "", ""]}]}
-    found = read_query(select(click, "?result=strict&concept=tempo&direction=away")[0])
+    found = read_query(select(click, "?result=strict&concept=tempo&direction=away"))
     assert found == {"result": "strict", "concept": "tempo", "direction": "towards", "arm": arm}
-    assert select({"points": [{"customdata": [None, None, "", ""]}]}, "") == (no_update, None)
-    assert select(None, "") == (no_update, no_update)
+    assert select({"points": [{"customdata": [None, None, "", ""]}]}, "") is no_update
+    assert select(None, "") is no_update
     heard = drawn(dashboard, f"?result=strict&concept=tempo&arm={arm}")["heard"]
     (link,) = [part for part in heard.children if getattr(part, "href", None)]
     path, _, query = link.href.partition("?")
@@ -140,17 +142,17 @@ def test_the_clips_of_a_point_are_heard(evaluated: Study) -> None:
 
     app = dash.Dash()
     evaluation_clips.register(app, evaluated, heard)
-    show, choose = (callback(app, evaluation_clips, name) for name in ("show_clips", "choose_prompt"))
-    prompts, chosen, is_hidden, players = show("?arm=a&pair=1&seed=0")
-    assert (len(prompts), chosen, is_hidden) == (6, "1-0", False)
-    found = json.loads(players)
+    found = json.loads(callback(app, evaluation_clips, "show_clips")("?arm=a&pair=1&seed=0"))
     assert [side["name"] for side in found["sides"]] == ["× −1", "unsteered", "× 1", "× 2", "real"]
     assert found["heard"] == "× 2"
-    assert show("?arm=a")[1] == "0-0"
-    assert show("") == ([], None, True, "{}")
-    assert read_query(choose("2-0", "?arm=a")) == {"arm": "a", "pair": "2", "seed": "0"}
-    for shown, search in (("0-0", "?arm=a"), ("2-0", "?arm=a&pair=2&seed=0"), (None, "?arm=a")):
-        assert choose(shown, search) is no_update
+    assert callback(app, evaluation_clips, "show_clips")("") == "{}"
+    show, choose = (callback(app, selects, name) for name in ("show_selects", "choose"))
+    select, is_hidden, shown, _ = show("?arm=a&pair=1&seed=0", None, None)
+    assert (len(select.data), select.value, is_hidden, shown) == (6, "1-0", False, "1-0")
+    assert show("?arm=a", None, None)[2] == "0-0"
+    assert show("", None, None)[1:3] == (True, None)
+    search, _ = choose("2-0", "0-0", "?arm=a")
+    assert read_query(search) == {"arm": "a", "pair": "2", "seed": "0"}
 
 
 def test_the_page_opens_on_a_judge_that_hears() -> None:
@@ -160,21 +162,26 @@ def test_the_page_opens_on_a_judge_that_hears() -> None:
     assert [str(name) for name in result["scorer"].values] == ["embedded", "deaf"]
 
 
-def test_choosing_changes_the_address(dashboard: dash.Dash) -> None:
-    choose = callback(dashboard, evaluation, "choose")
-    now = ("strict", "mood", "towards", "embedded", "mel", "all")
-    search = "?result=strict&arm=caa"
-    assert choose(*now, search) is no_update
-    assert read_query(choose(*now[:2], "away", *now[3:], search)) == {
-        "result": "strict", "arm": "caa", "direction": "away",
-    }  # fmt: skip
-    assert read_query(choose("published", *now[1:], search)) == {"result": "published"}
+def test_choosing_changes_the_address(dashboard: dash.Dash, evaluated: Study) -> None:
     row = callback(dashboard, evaluation, "select_row")
     assert read_query(row([{"way": "pci (others)"}], "?result=strict"))["method"] == "pci"
     assert row({"ids": []}, "") is no_update
-    controls = callback(dashboard, evaluation, "show_controls")("?result=strict&concept=all")
-    assert controls[0] == "strict"
-    assert controls[2] == "all"
+    controls = evaluation._selects(evaluated, {"result": "strict", "concept": "all"})
+    assert [controls[name].value for name in ("result", "concept")] == ["strict", "all"]
+    assert tuple(controls) == evaluation.SELECTS.fields
+    assert {"concept", "method", "arm", "pair", "seed"} < set(evaluation.SELECTS.clears["result"])
+
+
+def test_an_older_evaluation_is_not_passed_over(study: Study, tmp_path: Path) -> None:
+    own = Study.open(shutil.copytree(study.path, tmp_path / "study"))
+    own.save_result("benchmark-strict", benchmark().assign_attrs(schema_version=1), SPEC, 1.0)
+    told = str(evaluation.layout(Context(own), {}))
+    assert (
+        "evaluation results of an older version of the workbench (benchmark-strict): compute them again"
+        in told
+    )
+    assert f"workbench steer evaluate {own.path}" in told
+    assert "No evaluation yet" not in told
 
 
 def test_the_page_is_linked_where_there_is_an_evaluation(study: Study, bare_study: Study) -> None:

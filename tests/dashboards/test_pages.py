@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -20,6 +21,7 @@ from dashboards.components import patching_clips
 from dashboards.components.export import figure_options
 from dashboards.context import Context
 from dashboards.figures import probe_maps, sae_training
+from dashboards.figures.patching_map import PatchingMapSpec
 from dashboards.figures.probe_maps import ProbeMapsSpec
 from dashboards.links import read_query
 from dashboards.pages import (
@@ -150,7 +152,7 @@ def test_many_concepts_are_shown_a_few_at_a_time(
     assert {"mood", "drums"} == _shown_concepts(draw(app, "?concept=drums&arm=tf3"))
     assert {"mood", "drums"} == _shown_concepts(draw(app, "?shown=mood&page=2")) | {"drums"}
     click = {"points": [{"x": 1.5, "y": 3.5}]}
-    chosen = read_query(callback(app, patching, "select_cell")(click, "?page=2")[0])
+    chosen = read_query(callback(app, patching, "select_cell")(click, "?page=2"))
     assert chosen == {"page": "2", "concept": "drums", "arm": "tf3"}
 
 
@@ -162,39 +164,32 @@ def _shown_concepts(page: dict[str, Any]) -> set[str]:
 def test_a_click_selects_its_cell_and_keeps_the_pair(app: dash.Dash) -> None:
     select = callback(app, patching, "select_cell")
     click = {"points": [{"x": 5.7, "y": 3.2}]}
-    search, reset = select(click, "?scorer=clap&concept=mood&arm=tf1&pair=1&seed=0")
-    assert reset is None, "so that the next click is a change, even on the same cell"
-    changed = read_query(search)
-    assert changed == {
+    assert read_query(select(click, "?scorer=clap&concept=mood&arm=tf1&pair=1&seed=0")) == {
         "scorer": "clap", "concept": "tempo", "arm": "tf3 necessity", "pair": "1", "seed": "0",
     }  # fmt: skip
-    assert select({"points": [{"x": 4.2, "y": 3.2}]}, "") == (no_update, None)
-    assert select(None, "") == (no_update, no_update)
+    assert select({"points": [{"x": 4.2, "y": 3.2}]}, "") is no_update
+    assert select(None, "") is no_update
 
 
-def test_another_question_forgets_what_the_last_one_showed(app: dash.Dash) -> None:
-    choose = callback(app, patching, "choose")
-    assert choose("blocks", "embedded", "all", "-", "") is no_update
-    search = "?scorer=clap&shown=tempo&column=necessity&concept=tempo&arm=tf3&pair=1&seed=0&arms=all"
-    assert read_query(choose("steps", "clap", "tempo", "necessity", search)) == {"result": "steps"}
-    assert read_query(choose("blocks", "clap", "all", "-", "?concept=mood&arm=tf3")) == {
-        "concept": "mood", "arm": "tf3", "scorer": "clap",
-    }  # fmt: skip
-
-
-def test_the_controls_follow_the_address(app: dash.Dash) -> None:
-    names = (
-        *("result", "scorers", "scorer", "concepts", "shown", "columns", "column", "label", "display"),
-        "unpicked",
+def test_another_question_forgets_what_the_last_one_showed() -> None:
+    cleared = patching.SELECTS.clears["result"]
+    assert {"scorer", "shown", "column", "concept", "arm", "pair", "seed", "arms", "find", "page"} == set(
+        cleared
     )
-    show = callback(app, patching, "show_controls")
-    blocks, steps = (
-        dict(zip(names, show(search), strict=True)) for search in ("", "?result=steps&shown=all")
+
+
+def test_the_controls_follow_the_address(app: dash.Dash, study: Study) -> None:
+    blocks, steps, one = (
+        patching._choices(study, query)
+        for query in ({}, {"result": "steps", "shown": "all"}, {"result": "steps"})
     )
-    assert (blocks["shown"], blocks["column"], blocks["display"]) == ("all", "-", "block")
-    assert blocks["unpicked"] is False
-    assert (steps["result"], steps["column"], steps["label"]) == ("steps", "steps 0–1", "step window")
-    assert dict(zip(names, show("?result=steps"), strict=True))["display"] == "none"
+    assert (blocks["shown"].value, blocks["column"].value, blocks["column"].is_hidden) == ("all", "-", False)
+    assert (steps["result"].value, steps["column"].value, steps["column"].label) == (
+        "steps", "steps 0–1", "step window",
+    )  # fmt: skip
+    assert one["column"].is_hidden, "all columns of a concept are shown"
+    show = callback(app, patching, "show_picker")
+    assert (show("?shown=all"), show("?shown=tempo")) == (False, True)
 
 
 CELL = (
@@ -213,7 +208,7 @@ CELL = (
 
 
 def show_cell(app: dash.Dash, search: str) -> dict[str, Any]:
-    return dict(zip(CELL, callback(app, patching_cell, "show_cell")(search), strict=True))
+    return dict(zip(CELL, callback(app, patching_cell, "show_cell")(search, None), strict=True))
 
 
 def test_a_cell_tells_its_numbers_and_pairs(app: dash.Dash) -> None:
@@ -308,16 +303,17 @@ def test_a_cell_leads_to_the_features_probe_vectors_and_lab_of_its_site(app: das
     assert "Open in the lab" not in null
 
 
-def test_a_result_of_the_older_version_is_to_be_made_anew(bare_study: Study) -> None:
-    file = bare_study.path / "results" / "patching.nc"
-    file.parent.mkdir(exist_ok=True)
-    file.touch()
-    try:
-        page = str(patching.layout(Context(bare_study), {}))
-    finally:
-        file.unlink()
-    assert "older version" in page
-    assert f"workbench patch {bare_study.path}" in page
+def test_a_result_of_an_older_version_is_to_be_made_anew(
+    study: Study, bare_study: Study, tmp_path: Path
+) -> None:
+    own = Study.open(shutil.copytree(bare_study.path, tmp_path / "study"))
+    result = study.result("patching-blocks")
+    for name in ("spec", "result_id", "provenance"):
+        del result.attrs[name]
+    own.save_result("patching", result.assign_attrs(schema_version=5), PatchingMapSpec(name="old"), 1.0)
+    page = str(patching.layout(Context(own), {}))
+    assert "patching results of an older version of the workbench (patching): compute them again" in page
+    assert f"workbench patch {own.path}" in page
 
 
 def test_the_overview_names_the_questions_that_were_asked(study: Study, bare_study: Study) -> None:
@@ -421,10 +417,10 @@ def test_a_link_finds_its_row_in_the_table_as_it_is(app: dash.Dash) -> None:
 
 def test_a_cell_leads_to_the_features_of_its_block(app: dash.Dash) -> None:
     cell = callback(app, patching_cell, "show_cell")
-    numbers = str(cell("?concept=tempo&arm=tf3")[2])
+    numbers = str(cell("?concept=tempo&arm=tf3", None)[2])
     assert "/features?sae=tf3.cross_attn&value=tempo%3D" in numbers
     assert "tf4.cross_attn" not in numbers
-    assert "/features?" not in str(cell("?concept=tempo&arm=all")[2])
+    assert "/features?" not in str(cell("?concept=tempo&arm=all", None)[2])
 
 
 def test_a_value_ranks_the_features_and_shows_what_they_carry(app: dash.Dash) -> None:
@@ -486,7 +482,7 @@ def test_the_page_explains_dead_features_as_the_caption_does(app: dash.Dash, stu
 
 
 def test_the_table_of_pairs_has_what_changes_and_the_prompts(app: dash.Dash) -> None:
-    rows = callback(app, patching_cell, "show_cell")("?concept=tempo&arm=tf3")[6]
+    rows = callback(app, patching_cell, "show_cell")("?concept=tempo&arm=tf3", None)[6]
     assert rows
     for row in rows:
         assert row["values"] == f"{row['clean_value']} → {row['corrupt_value']}"

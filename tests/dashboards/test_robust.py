@@ -35,6 +35,7 @@ from dashboards.pages import (
     patching,
     probes,
     steering,
+    steering_arm,
     steering_vectors,
 )
 from dashboards.pages.page import Page
@@ -491,17 +492,33 @@ def test_paths_are_found_below_a_prefix(study: Study) -> None:
     assert page_path("/patching") == "/patching"
 
 
-@pytest.mark.parametrize(
-    ("selector", "result"),
-    [
-        ("patching-result", "patching-steps"),
-        ("steering-result", "steering-tempo"),
-        ("sae-name", "sae-tf3.cross_attn"),
-    ],
-)
-def test_an_open_page_offers_what_there_is_now(damaged: Study, selector: str, result: str) -> None:
-    follow = create_app(damaged.path).callback_map[f"{selector}.data"]["callback"].__wrapped__
-    name = result.partition("-")[2]
-    assert f"'{name}'" in str(follow(""))
-    (damaged.path / "results" / f"{result}.nc").unlink()
-    assert f"'{name}'" not in str(follow(""))
+def test_an_open_page_offers_what_there_is_now(damaged: Study) -> None:
+    follow = create_app(damaged.path).callback_map["sae-name.data"]["callback"].__wrapped__
+    offered = {
+        "patching-steps": lambda: patching._choices(damaged, {})["result"].data,
+        "sae-tf3.cross_attn": lambda: follow(""),
+    }
+    for result, now in offered.items():
+        name = result.partition("-")[2]
+        assert f"'{name}'" in str(now())
+        (damaged.path / "results" / f"{result}.nc").unlink()
+        assert f"'{name}'" not in str(now())
+
+
+def test_a_page_whose_last_result_is_gone_says_so(damaged: Study, sent: Sent) -> None:
+    """One sentence at the next click, as all callbacks of the page send the same."""
+    app = create_app(damaged.path)
+    (damaged.path / "results" / "steering-tempo.nc").unlink()
+    for module, name, given in (
+        (steering, "draw", [""]),
+        (steering, "select", [None, None, {"points": [{"x": 0.5, "y": 0.5}]}, ""]),
+        (steering_arm, "show_arm", ["", None]),
+    ):
+        with pytest.raises(UserError) as caught:
+            callback(app, module, name)(*given)
+        notices.report_failure(caught.value)
+    assert len({one["id"] for one in sent}) == 1
+    command = f"`workbench steer apply {damaged.path} --pack NAME`"
+    assert (
+        sent[0]["message"] == f"This study has no steering result to show any more: make one with {command}."
+    )

@@ -71,6 +71,16 @@ def test_nothing_comes_from_elsewhere() -> None:
     assert "default-src 'none'; script-src 'sha256-" in page
 
 
+def test_no_text_of_a_table_is_cut() -> None:
+    name = "a study's own long name, which a table must not cut in the middle of R&amp;"
+    page = html_page("a", [Part("b", table=standalone.pd.DataFrame({name: [name]}))], "c")
+    assert (
+        unescape(re.findall("<td>(.*)</td>", page)[0])
+        == unescape(re.findall("<th>(.*)</th>", page)[0])
+        == name
+    )
+
+
 def test_texts_stay_text(study: Study) -> None:
     bad = "<img src=x onerror=alert(1)>\"'</script>"
     part = Part(bad, b"<svg/>", bad, standalone.pd.DataFrame({bad: [bad]}), ['{"a": "\\"><b>"}'], [], [bad])

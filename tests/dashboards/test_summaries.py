@@ -6,6 +6,7 @@ import xarray as xr
 
 from dashboards.notebook import Result
 from dashboards.summaries import (
+    NO_SCORES,
     agreement_summary,
     has_impacts,
     patching_summary,
@@ -20,7 +21,7 @@ from dashboards.tables.features import features_frame
 from tests.dashboards.synthetic_study import SAE_SITES, UNDEFINED
 from workbench.studies.study import Study
 
-UNSCORED = "undefined: the scorer gave no scores, for the reasons in the log"
+UNSCORED = f"undefined: {NO_SCORES}"
 
 
 def test_the_cells_of_largest_impact_stand_first(study: Study) -> None:

@@ -478,7 +478,8 @@ def test_a_probe_shows_its_folds(page: Page, address: str) -> None:
     expect(page.locator("#probe-numbers")).to_contain_text("drums at tf3.cross_attn, step 4")
     expect(page.locator("#probe-folds-graph .bars path")).to_have_count(10)
     assert selection(page) == {"concept": "drums", "site": "tf3.cross_attn", "step": "4"}
-    page.get_by_text("selectivity", exact=True).first.click()
+    page.locator("#probes-quantity").click()
+    page.get_by_role("option", name="selectivity").click()
     expect(page.locator("#probes-graph")).to_contain_text("selectivity")
     assert selection(page)["quantity"] == "selectivity"
 
@@ -549,6 +550,13 @@ def test_a_steered_prompt_is_heard_at_every_strength(page: Page, address: str) -
     expect(page.locator("#steered-numbers")).to_contain_text("change in mood")
     expect(page.locator("#dose-response-graph")).to_contain_text("change in score for mood")
     assert selection(page) == {"arm": "vector × 2", "pair": "1", "seed": "0", "shown": "mood"}
+    # Fast clicks on other concepts' cells: the select of the concept follows, and must undo none.
+    for x, y in ((0.5, 2.5), (2.5, 2.5), (1.5, 2.5), (0.5, 2.5), (1.5, 2.5), (3.5, 2.5)):
+        click_cell(page, "steering-effects-graph", x, y)
+    expect(page.locator("#steering-shown")).to_have_value("drums")
+    page.wait_for_load_state("networkidle")
+    expect(page.locator("#steering-shown")).to_have_value("drums")
+    assert selection(page)["shown"] == "drums"
 
 
 def test_a_link_opens_the_same_view(page: Page, address: str) -> None:

@@ -208,12 +208,24 @@ def test_long_names_of_ways_leave_room_for_the_map(study: Study) -> None:
     long = [table.assign(arm=path + table["arm"]) for table in (leaks, rungs)]
     figures = steering_effects.draw_screen(long[0]), ladder.draw_screen(long[1])
     for figure, most in zip(figures, (30, ladder.LONGEST_LABEL), strict=True):
-        names = figure.layout.yaxis.ticktext
+        names = [name.replace("<br>", " ") for name in figure.layout.yaxis.ticktext]
         assert max(map(len, names)) <= most
         assert len(set(names)) == len(names)
         assert names[-1].endswith(("× 1", "× 2"))
     arms = steering_effects.frame_for_clicks(long[0])["arm"]
     assert arms.tolist() == long[0]["arm"].tolist(), "a click selects the whole name"
+
+
+@pytest.mark.parametrize("ways", [2, 22, 90])
+def test_a_legend_of_many_names_leaves_the_plot_its_room(study: Study, ways: int) -> None:
+    doses = table_of(study, "dose-response")
+    cell = doses[doses["way"] == VECTOR]
+    many = pd.concat([doses[:2], *(cell.assign(way=f"method {n}") for n in range(ways))], ignore_index=True)
+    layout = dose_response.draw_screen(many).layout
+    assert (layout.legend.yref, layout.legend.y, layout.legend.yanchor) == ("container", 0, "bottom")
+    assert layout.legend.maxheight <= layout.margin.b - 40, "the axis stands between them"
+    assert layout.height - layout.margin.b - layout.margin.t > 290
+    assert layout.height <= 560
 
 
 RUNGS = [
@@ -228,7 +240,9 @@ def test_no_name_of_a_rung_is_cut(study: Study, width: Any) -> None:
     rungs = table_of(study, "ladder").iloc[[1]]
     rungs = pd.concat([rungs.assign(way=name, arm=f"{name} × 0.25") for name in RUNGS], ignore_index=True)
     arms = [f"{name} × 0.25" for name in RUNGS]
-    assert list(ladder.draw_screen(rungs).layout.yaxis.ticktext) == arms
+    lines = [name.split("<br>") for name in ladder.draw_screen(rungs).layout.yaxis.ticktext]
+    assert [" ".join(parts) for parts in lines] == arms
+    assert all(len(parts) == 1 + (len(arm) > 24) for parts, arm in zip(lines, arms, strict=True))
     labels = ladder.draw_paper(rungs, width).axes[0].get_yticklabels()
     assert [label.get_text().replace("\n", " ") for label in labels] == arms
     doses = table_of(study, "dose-response")
