@@ -2,7 +2,7 @@
 
 import os
 import unicodedata
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
 from functools import cache
@@ -55,6 +55,7 @@ _REASONS = {
     "less_than_equal": "must be at most {le}",
     "literal_error": "must be {expected}",
 }
+_TOO_LONG = ("too_long", "string_too_long")
 _UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
 _MOST_LISTED = 12
 _ABSENCES = {
@@ -244,7 +245,14 @@ def _sentence(problem: ErrorDetails, model: type[Any]) -> str:
     if _is_nan(problem["input"]):
         kind = "finite_number"  # NaN fails any bound
     reason = _REASONS[kind].format(**context) if kind in _REASONS else f"is wrong ({problem['msg']})"
-    return f"{where or 'it'} {reason}, not {shown(problem['input'])}"
+    return f"{where or 'it'} {reason}, not {_given(problem)}"
+
+
+def _given(problem: ErrorDetails) -> str:
+    """Return what was given: the length of what is too long, otherwise the value."""
+    if problem["type"] in _TOO_LONG and isinstance(problem["input"], Sized):
+        return str(len(problem["input"]))
+    return shown(problem["input"])
 
 
 def _known(name: str, names: Sequence[str]) -> str:
