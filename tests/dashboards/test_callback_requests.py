@@ -152,9 +152,9 @@ def test_values_of_the_wrong_form_are_refused(app: dash.Dash) -> None:
         "pathname": ([None, "/patching"], [5, [], {}]),
         "checked": ([None, True], [[], {}, "maybe"]),
         "n_clicks": ([None, 1], [[], {}, "often"]),
-        "value": ([None, "tf3", 0.5, ["loud", "late"]], [[5], {}]),
+        "value": ([None, "tf3"], [5, 0.5, True, ["a"], {}]),
         "contents": ([None, "data:text/csv;base64,YQ=="], [5, [], {}]),
-        "id": (["lab", {"type": "lab-card", "edit": "1f"}], [None, 5, [], {"edit": {}}]),
+        "id": ([{"type": "lab-card", "edit": "1f"}], [None, 5, [], "lab", {"edit": {}}]),
         "n_intervals": ([None, 1], [[], {}, "often"]),
         "selectedRows": (
             [None, [], {"ids": []}, [{"id": "1-0", "pair": 1, "seed": 0, "clean": 0.5}]],
@@ -181,22 +181,7 @@ def test_values_of_the_wrong_form_are_refused(app: dash.Dash) -> None:
         "data-version": ([None, "a1"], [1, []]),
         "data-shown": ([None, "tempo"], [1, []]),
         "data-offered": ([None, "[]"], [1, []]),
-        "data": (
-            [
-                None,
-                {"figure": "patching", "options": {"name": "blocks", "truth": True}},
-                {"label": 0, "note": 2, "star": 1},
-                {"jobs": ["1f"], "query": "?seed=1"},
-            ],
-            [
-                *({"jobs": jobs, "query": ""} for jobs in ("a", [1], ["a" * 33], ["a"] * 17)),
-                {"jobs": [], "query": "a", "path": "b"},
-                *([], 5, "patching", {}, {"figure": "patching"}, {"options": {}}),
-                *({"figure": "patching", "options": options} for options in ([], 5, {"other": []})),
-                {"figure": ["patching"], "options": {}},
-                {"label": 0, "note": "two", "star": 1},
-            ],
-        ),
+        "data": ([None], [5, [], {}, "a"]),
     }
     properties = {
         one["property"]
@@ -211,6 +196,107 @@ def test_values_of_the_wrong_form_are_refused(app: dash.Dash) -> None:
         for value in wrong:
             with pytest.raises(ValidationError):
                 _Property(id="a", property=name, value=value)
+
+
+def test_values_of_some_components_have_their_own_form() -> None:
+    figure = {"type": "figure", "key": "patching"}
+    forms: list[tuple[Any, str, list[Any], list[Any]]] = [
+        (
+            figure,
+            "data",
+            [None, {"figure": "patching", "options": {"name": "blocks", "truth": True}}],
+            [
+                *([], 5, "patching", {}, {"figure": "patching"}, {"options": {}}, {"jobs": [], "query": ""}),
+                *({"figure": "patching", "options": options} for options in ([], 5, {"other": []})),
+                {"figure": ["patching"], "options": {}},
+            ],
+        ),
+        (
+            "lab-asked",
+            "data",
+            [None, {"jobs": ["1f"], "query": "?seed=1"}],
+            [
+                *({"jobs": jobs, "query": ""} for jobs in ("a", [1], ["a" * 33], ["a"] * 17)),
+                {"jobs": [], "query": "a", "path": "b"},
+                {"figure": "patching", "options": {}},
+            ],
+        ),
+        (
+            {"kind": "read", "of": "3"},
+            "data",
+            [None, {"label": 0, "note": 2, "star": 1}],
+            [{"label": 0, "note": "two", "star": 1}, {}],
+        ),
+        ({"type": "lab-field", "edit": "1", "field": "x"}, "value", ["a", 0.5, 3, ["tf3.mlp"], None], [[5], {}, True]),
+        ({"kind": "sets", "of": "3"}, "value", [None, ["loud", "late"]], ["loud", 5, [5]]),
+        *((name, "value", [None, "", 3, 0.5], [[], {}, True]) for name in ("lab-steps", "pairs-page", "clips-page")),
+        (
+            "evaluation-grid",
+            "selectedRows",
+            [None, [], [{"id": "1", "way": "caa"}]],
+            [[{"id": "1"}], [{"id": "1", "way": 5}]],
+        ),
+    ]  # fmt: skip
+    for id, name, right, wrong in forms:
+        for value in right:
+            _Property(id=id, property=name, value=value)
+        for value in wrong:
+            with pytest.raises(ValidationError):
+                _Property(id=id, property=name, value=value)
+
+
+NAV: list[Any] = [{"id": {"type": "nav", "page": "/"}, "property": "style"}]
+SEARCH = {"id": "url", "property": "search"}
+ADD: dict[str, Any] = {
+    "output": "lab-edits.children",
+    "outputs": {"id": "lab-edits", "property": "children"},
+    "inputs": [[{"id": {"type": "lab-add", "kind": "patch"}, "property": "n_clicks", "value": 1}]],
+    "state": [
+        {"id": "lab-prompt", "property": "value", "value": "x"},
+        [{"id": {"type": "lab-card", "edit": "1"}, "property": "id", "value": {"type": "lab-card", "edit": "1"}}],
+    ],
+    "changedPropIds": ['{"kind":"patch","type":"lab-add"}.n_clicks'],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"outputs": {"id": "page", "property": "style"}}, "outputs"),
+        ({"outputs": {"id": "nowhere", "property": "children"}}, "outputs"),
+        ({"outputs": {"id": {"type": "page"}, "property": "children"}}, "outputs"),
+        ({"outputs": "lab-edits.children"}, "outputs"),
+        ({"inputs": [[{"id": {"type": "lab-add", "kind": {}}, "property": "n_clicks"}]]}, "inputs"),
+        ({"inputs": [[{"id": {"type": "nav", "kind": "patch"}, "property": "n_clicks"}]]}, "inputs"),
+        ({"inputs": [{"id": "lab-add", "property": "n_clicks"}]}, "inputs"),
+        ({"state": [{**ADD["state"][0], "value": 5}, ADD["state"][1]]}, "state"),
+        ({"state": [{**ADD["state"][0], "id": "lab-lyrics"}, ADD["state"][1]]}, "state"),
+        ({"state": [ADD["state"][0], [{**ADD["state"][1][0], "value": "1"}]]}, "state"),
+        ({"changedPropIds": ['{"kind":.n_clicks']}, "changedPropIds"),
+    ],
+)
+def test_what_does_not_belong_to_the_callback_is_refused(
+    app: dash.Dash, client: FlaskClient, change: dict[str, Any], said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    name = next(name for name in app.callback_map if name.startswith("lab-edits.children@"))
+    body = {**ADD, "output": name}
+    assert client.post(PATH, json=body).status_code == 200
+    answer = client.post(PATH, json={**body, **change})
+    assert (answer.status_code, said in answer.text, answer.text.count("\n")) == (400, True, 1)
+    assert not caplog.records
+
+
+def test_another_number_of_outputs_than_the_page_has_is_refused(
+    client: FlaskClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    body = {
+        "output": '{"page":["ALL"],"type":"nav"}.style',
+        "inputs": [{**SEARCH, "value": ""}],
+        "outputs": NAV,
+    }
+    answer = client.post(PATH, json={**body, "changedPropIds": ["url.search"]})
+    assert (answer.status_code, "'outputs' do not match" in answer.text) == (400, True)
+    assert [record.exc_info for record in caplog.records] == [None]
 
 
 @pytest.mark.parametrize(
