@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 MOST_WAITING = 32
 MOST_KEPT = 256
 """Finished jobs that are remembered; their clips stay in the study."""
+CLOSE_SECONDS = 10.0
+QUIET_SECONDS = 0.3
+"""Judges listen when nothing has been rendered for so long."""
 NO_MEMORY = (
     "There is not enough memory for this clip. Make it shorter or with fewer edits, or run the dashboard on a machine "
     "with more memory."
@@ -39,6 +42,7 @@ class Renders(Protocol):
     """What renders requests and has them scored: `analyses.lab.lab.Lab`."""
 
     def load(self, study: Study, report: "Report") -> object: ...
+    def held(self, study: Study, request: LabRequest) -> "Rendered | None": ...
     def render(self, study: Study, request: LabRequest, report: "Report") -> "Rendered": ...
     def score(self, study: Study, request: LabRequest, report: "Report") -> "Scores": ...
 
@@ -72,7 +76,7 @@ class _Cancelled(Exception):
 
 
 class Jobs:
-    """The queue of one server, whatever pages are open."""
+    """The queue of one server, whatever pages are open; `close` ends its threads."""
 
     def __init__(self, device: str = "cpu", lab: Renders | None = None) -> None:
         self._device, self._lab = device, lab
@@ -81,24 +85,39 @@ class Jobs:
         self._to_score: deque[str] = deque()
         self._to_load: Study | None = None
         self._changed = threading.Condition()
+        self._making = threading.Lock()
         self._threads: list[threading.Thread] = []
+        self._is_closed = False
 
     def submit(self, study: Study, request: LabRequest) -> Job:
-        """Queue a request; raise UserError if too many wait."""
+        """Queue a request; raise UserError if too many wait, or the dashboard is ending."""
         with self._changed:
-            if len(self._to_render) >= MOST_WAITING:
-                raise UserError(f"{MOST_WAITING} clips are waiting already. Wait until some are done.")
-            job = Job(secrets.token_hex(8), study, request)
-            self._jobs[job.id] = job
-            self._forget()
-            self._to_render.append(job.id)
-            self._start()
-            return job
+            return self._add(Job(secrets.token_hex(8), study, request), self._to_render)
+
+    def recall(self, study: Study, request: LabRequest) -> Job | None:
+        """Return a job whose clips the study has already, which judges then hear; None if it does not have them."""
+        if (rendered := self._labs.held(study, request)) is None:
+            return None
+        job = Job(secrets.token_hex(8), study, request, "scoring", "Scoring", 1.0, rendered)
+        with self._changed:
+            return self._add(job, self._to_score)
+
+    def _add(self, job: Job, queue: deque[str]) -> Job:
+        """Keep a job and queue it; the lock must be held."""
+        if self._is_closed:
+            raise UserError("The dashboard is ending. Start it again.")
+        if len(queue) >= MOST_WAITING:
+            raise UserError(f"{MOST_WAITING} clips are waiting already. Wait until some are done.")
+        self._jobs[job.id] = job
+        self._forget()
+        queue.append(job.id)
+        self._start()
+        return job
 
     def prepare(self, study: Study) -> None:
         """Load a study's model, so that the first clip need not wait for it; nothing if there has been any job."""
         with self._changed:
-            if not self._threads:
+            if not (self._threads or self._is_closed):
                 self._to_load = study
                 self._start()
 
@@ -128,6 +147,17 @@ class Jobs:
                 if id in queue:
                     queue.remove(id)
             self._set(id, state="cancelled", message="Cancelled")
+
+    def close(self, timeout: float = CLOSE_SECONDS) -> None:
+        """Cancel all jobs, and wait until the threads have ended, for each at most so many seconds."""
+        with self._changed:
+            self._is_closed = True
+            for id in list(self._jobs):
+                self.cancel(id)
+            self._changed.notify_all()
+            threads = self._threads
+        for thread in threads:
+            thread.join(timeout)
 
     def wait(self, id: str, timeout: float | None = None) -> Job | None:
         """Return a job when it is over, or as it is after a time in seconds."""
@@ -166,7 +196,9 @@ class Jobs:
                 _log.warning("The lab's model was not loaded: %s", _sentence(error))
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._to_render)
+                self._changed.wait_for(lambda: self._to_render or self._is_closed)
+                if self._is_closed:
+                    return
                 job = self._set(self._to_render.popleft(), state="rendering", message="Preparing")
             if self._ends(job, self._render, "scoring", "Scoring"):
                 with self._changed:
@@ -176,7 +208,13 @@ class Jobs:
     def _score_all(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._to_score and not self._is_rendering)
+                self._changed.wait_for(lambda: (self._to_score and not self._is_rendering) or self._is_closed)
+                # While a strength is moved, judges would slow the next clip down.
+                self._changed.wait_for(lambda: self._is_rendering or self._is_closed, QUIET_SECONDS)
+                if self._is_closed:
+                    return
+                if self._is_rendering or not self._to_score:
+                    continue
                 job = self._jobs[self._to_score.popleft()]
             self._ends(job, self._score, "done", "Done")
 
@@ -196,11 +234,12 @@ class Jobs:
 
     @property
     def _labs(self) -> Renders:
-        if self._lab is None:  # first asked for by the thread that renders
-            from analyses.lab.lab import Lab  # imports torch
+        with self._making:
+            if self._lab is None:
+                from analyses.lab.lab import Lab  # imports torch
 
-            self._lab = Lab(self._device)
-        return self._lab
+                self._lab = Lab(self._device)
+            return self._lab
 
     def _render(self, job: Job) -> dict[str, Any]:
         def report(message: str, progress: float) -> None:

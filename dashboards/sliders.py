@@ -14,13 +14,21 @@ if TYPE_CHECKING:
     from analyses.steering.slider import Slider
 
 
+def slider_names(study: Study) -> list[str]:
+    """Names of the study's sliders, damaged or not; none if their folder cannot be read."""
+    return [file.stem for file in _files(study)]
+
+
 def sliders(study: Study) -> "dict[str, Slider | UserError]":
     """The study's sliders by name; those that cannot be read are their error. None if their folder cannot be read."""
+    return {file.stem: _loaded(file, study.path) for file in _files(study)}
+
+
+def _files(study: Study) -> list[Path]:
     try:
-        files = slider_files(study.path)
+        return slider_files(study.path)
     except UserError:
-        return {}
-    return {file.stem: _loaded(file, study.path) for file in files}
+        return []
 
 
 def _loaded(file: Path, root: Path) -> "Slider | UserError":

@@ -4,69 +4,105 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
-from analyses.lab.request import AblateEdit, FeatureEdit, LabEdit, PatchEdit, SteerEdit, schedule
+from analyses.lab.request import (
+    AblateEdit,
+    FeatureEdit,
+    LabEdit,
+    PatchEdit,
+    PromptEdit,
+    SliderEdit,
+    SteerEdit,
+    schedule,
+)
 from analyses.sae.names import check_has, has_sae, load_sae, sae_folder
-from analyses.steering.study_files import find_pack, pack_files
+from analyses.steering.free_sliders import FreeSliders
+from analyses.steering.pci import PCI
+from analyses.steering.prompt_method import EVERYWHERE, cross_attentions
+from analyses.steering.slider import Slider, load_slider
+from analyses.steering.study_files import find_pack, pack_files, slider_file, slider_files
+from analyses.steering.text_embedding import TextEmbedding
 from analyses.steering.vector import Vector, load_vector
 from cache.errors import UserError
 from workbench.engine.edits import Edit, ablate, edit_features, patch
 from workbench.engine.edits.window import WindowOptions
 from workbench.engine.runs import Clip
-from workbench.engine.sites import numbered_site
+from workbench.engine.settings import GenerationSettings
+from workbench.engine.sites import numbered_site, parse_sites
 from workbench.files import file_version
+from workbench.models.base import AudioDiffusionModel
 from workbench.sae.base import SAE
 from workbench.studies.study import Study
 
 MOST_LISTED = 12
 
 
-def edits_of(
-    edits: Sequence[LabEdit], clip: Clip, study: Path | None, block_names: Sequence[str] = ()
-) -> tuple[Edit, ...]:
-    """Return the edits that are on, in their order, for a clip, with the vectors and autoencoders of a study's folder.
-
-    Raises:
-        UserError: for a site that cannot exist, an edit that contradicts itself, a vector or an autoencoder that the
-            study does not have, or one of a closed gate.
-    """
-    place = _Place(clip, study, block_names)
-    return tuple(each for edit in edits if edit.on for each in _BUILDERS[type(edit)](place, edit))
+class NeedsModel(UserError):
+    """Edits that depend on the model, such as its number of blocks or its steps, and it is not loaded."""
 
 
 @dataclass(frozen=True)
-class _Place:
-    """What edits are made for: the clip, the study that they name things of, and the names of the model's blocks."""
+class Place:
+    """What edits are made for: the clip and its settings, and where their vectors and autoencoders are.
+
+    `folder` is that of the study that they name things of, if any, and `block_names` are the names of the model's
+    blocks. Some edits need the `model`: those at every block, and those of which the steps' sigmas are a part.
+    """
 
     clip: Clip
+    settings: GenerationSettings
     folder: Path | None
     block_names: Sequence[str]
+    model: AudioDiffusionModel | None = None
 
     def other(self, prompt: str) -> Clip:
         """Return the clip of another prompt, with the same noise and lyrics."""
         return Clip(prompt, self.clip.seed, self.clip.lyrics)
 
-    def sites(self, edit: LabEdit) -> list[str]:
+    def sites(self, edit: PatchEdit | AblateEdit | FeatureEdit | PromptEdit) -> list[str]:
         """Return the sites of an edit by the numbers of their blocks."""
         if not edit.sites:
             raise UserError(f"The edit '{edit.kind}' must have at least one site, such as tf3.cross_attn.")
+        if any(site.startswith("*") for site in edit.sites):
+            return list(map(str, parse_sites(edit.sites, self.loaded.n_blocks, self.block_names)))
         return [numbered_site(site, self.block_names) for site in edit.sites]
 
     @property
     def study(self) -> Path:
         """The folder of the study."""
         if self.folder is None:
-            raise UserError("An edit names a vector or an autoencoder of a study. Give the study (--study).")
+            raise UserError(
+                "An edit names a vector, a slider or an autoencoder of a study. Give the study (--study)."
+            )
         return self.folder
 
+    @property
+    def loaded(self) -> AudioDiffusionModel:
+        """The model; raise NeedsModel if it is not loaded."""
+        if self.model is None:
+            raise NeedsModel("An edit depends on the model, which is not loaded yet. Render the clip.")
+        return self.model
 
-def _patch(place: _Place, edit: PatchEdit) -> tuple[Edit, ...]:
+
+def edits_of(edits: Sequence[LabEdit], place: Place) -> tuple[Edit, ...]:
+    """Return the edits that are on, in their order.
+
+    Raises:
+        NeedsModel: if one depends on the model, and the place has none.
+        UserError: for a site that cannot exist, an edit that contradicts itself, a vector, a slider or an autoencoder
+            that the study does not have, or one of a closed gate.
+    """
+    return tuple(each for edit in edits if edit.on for each in _BUILDERS[type(edit)](place, edit))
+
+
+def _patch(place: Place, edit: PatchEdit) -> tuple[Edit, ...]:
     source = place.other(edit.prompt)
     window: WindowOptions = {**_window(edit), "segments": edit.segments}
     return (patch(place.sites(edit), source, target=edit.target, **window),)
 
 
-def _ablate(place: _Place, edit: AblateEdit) -> tuple[Edit, ...]:
+def _ablate(place: Place, edit: AblateEdit) -> tuple[Edit, ...]:
     if edit.method != "zero" and not edit.prompt.strip():
         raise UserError(
             f"The ablation '{edit.method}' takes its values from another prompt. Give that prompt."
@@ -75,19 +111,57 @@ def _ablate(place: _Place, edit: AblateEdit) -> tuple[Edit, ...]:
     return (ablate(place.sites(edit), edit.method, source, **_window(edit)),)
 
 
-def _steer(place: _Place, edit: SteerEdit) -> tuple[Edit, ...]:
+def _steer(place: Place, edit: SteerEdit) -> tuple[Edit, ...]:
     vector = _vector(place.study, edit.pack)
-    vector = vector.only(place.sites(edit)) if edit.sites else vector
+    vector = vector.only(edit.sites) if edit.sites else vector
+    if edit.resample:
+        vector = vector.resampled(place.loaded.sigmas(place.settings))
     return vector.at(
         edit.strength,
         unit=edit.unit,
+        passes=edit.passes,
+        operation=edit.operation,
+        keep_norm=edit.keep_norm,
         schedule=schedule(edit, len(vector.sigmas)),
         tokens=edit.tokens,
         ignore_gate=edit.ignore_gate,
     )
 
 
-def _feature(place: _Place, edit: FeatureEdit) -> tuple[Edit, ...]:
+def _slider(place: Place, edit: SliderEdit) -> tuple[Edit, ...]:
+    slider = _named_slider(place.study, edit.slider)
+    return slider.at(edit.strength, schedule=schedule(edit, len(slider.sigmas)))
+
+
+def _prompt(place: Place, edit: PromptEdit) -> tuple[Edit, ...]:
+    positive, negative = place.other(edit.positive), place.other(edit.negative)
+    method = _prompt_method(place, edit)
+    if isinstance(method, PCI):
+        if edit.steps is not None:
+            raise UserError("The strength of pci is its number of last steps. Leave its steps empty.")
+        return method.at(edit.strength, positive=positive, negative=negative)
+    course = schedule(edit, place.settings.num_steps)
+    return method.at(edit.strength, positive=positive, negative=negative, schedule=course)
+
+
+def _prompt_method(place: Place, edit: PromptEdit) -> PCI | TextEmbedding | FreeSliders:
+    model = place.loaded
+    common: dict[str, Any] = {
+        "concept": "",
+        "positive": edit.positive,
+        "negative": edit.negative,
+        "sites": cross_attentions(model, place.sites(edit)),
+        "sigmas": tuple(model.sigmas(place.settings)),
+    }
+    if edit.method == "pci":
+        return PCI(**common)
+    if edit.method == "text-embedding":
+        return TextEmbedding(**common)
+    others = (site for site in cross_attentions(model, EVERYWHERE) if site not in common["sites"])
+    return FreeSliders(**common, others=tuple(others))
+
+
+def _feature(place: Place, edit: FeatureEdit) -> tuple[Edit, ...]:
     return (
         edit_features(
             _sae(place.study, edit.sae),
@@ -105,6 +179,8 @@ _BUILDERS: dict[type[LabEdit], Callable[..., tuple[Edit, ...]]] = {
     PatchEdit: _patch,
     AblateEdit: _ablate,
     SteerEdit: _steer,
+    SliderEdit: _slider,
+    PromptEdit: _prompt,
     FeatureEdit: _feature,
 }
 
@@ -121,6 +197,14 @@ def _vector(study: Path, name: str) -> Vector:
     return _loaded_vector(file, study, file_version(file))
 
 
+def _named_slider(study: Path, name: str) -> Slider:
+    file, files = slider_file(study, name), slider_files(study)
+    if file not in files:
+        have = ", ".join(each.stem for each in files[:MOST_LISTED]) or "none yet"
+        raise UserError(f"{study} has no concept slider '{name}' (it has {have}).")
+    return _loaded_slider(file, study, file_version(file))
+
+
 def _sae(study: Path, name: str) -> SAE:
     opened = Study.open(study)
     check_has(opened, name)
@@ -132,6 +216,12 @@ def _sae(study: Path, name: str) -> SAE:
 def _loaded_vector(file: Path, root: Path, version: tuple[int, int, int]) -> Vector:
     del version  # only part of the key: a changed file is read again
     return load_vector(file, root)
+
+
+@lru_cache(maxsize=8)
+def _loaded_slider(file: Path, root: Path, version: tuple[int, int, int]) -> Slider:
+    del version
+    return load_slider(file, root)
 
 
 @lru_cache(maxsize=4)

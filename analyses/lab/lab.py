@@ -1,12 +1,12 @@
 """The lab: renders requests with one model, stores the clips as runs of the study, and has judges hear them."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from analyses.execution import Unit, Worker
-from analyses.lab.edits import edits_of
-from analyses.lab.request import LabRequest
+from analyses.lab.edits import NeedsModel, Place, edits_of
+from analyses.lab.request import LabRequest, check_duration
 from analyses.lab.scores import DISTANCE, Score, Scores, judges_of, readings
 from cache.errors import UserError
 from workbench.engine.edits import Run
@@ -44,20 +44,38 @@ class Lab:
 
     def __init__(self, device: str = "cpu", model: AudioDiffusionModel | None = None) -> None:
         self._device = device
-        self._reference = None if model is None else ModelReference.of(model)
-        self._model = model
+        self._model = None if model is None else (ModelReference.of(model), model)
         self._judges: dict[str, Scorer] = {}
         self._distances: dict[str, Distance] = {}
 
     def load(self, study: Study, report: Report) -> AudioDiffusionModel:
         """Return the study's model; raise UserError if it cannot be loaded here, or is another one by now."""
-        wanted = ModelReference(located(study.spec.model), self._device, study.model["dtype"])
-        if self._model is None or self._reference != wanted:
+        if (model := self._loaded(study)) is None:
             report("Loading the model", 0.0)
             self._model = None  # first, so that there is memory for the other one
-            self._model, self._reference = study.load_model(self._device), wanted
-        study.check_model(self._model.weights_hash)
-        return self._model
+            model = study.load_model(self._device)
+            self._model = (self._wanted(study), model)
+        study.check_model(model.weights_hash)
+        return model
+
+    def _wanted(self, study: Study) -> ModelReference:
+        return ModelReference(located(study.spec.model), self._device, study.model["dtype"])
+
+    def _loaded(self, study: Study) -> AudioDiffusionModel | None:
+        """Return the study's model if it is the one that is loaded."""
+        held = self._model  # read once, as another thread may load another one
+        return held[1] if held is not None and held[0] == self._wanted(study) else None
+
+    def held(self, study: Study, request: LabRequest) -> Rendered | None:
+        """Return the clips of a request if the study has them, without loading the model; otherwise None.
+
+        It is also None for a request that depends on the model, while that is not loaded, or that would be refused.
+        """
+        try:
+            store, runs = plan(study, request, self._loaded(study))
+            return _clips(store, runs) if all(store.holds(runs)) else None
+        except UserError:
+            return None
 
     def render(self, study: Study, request: LabRequest, report: Report) -> Rendered:
         """Generate what the study does not have of a request, and return its clips.
@@ -65,7 +83,10 @@ class Lab:
         Raises:
             UserError: for an edit that the study or the model refuses, or numbers that become NaN or infinite.
         """
-        store, runs = plan(study, request)
+        try:
+            store, runs = plan(study, request, self._loaded(study))
+        except NeedsModel:
+            store, runs = plan(study, request, self.load(study, report))
         named = (("unedited", runs[0]), ("edited", runs[1]))[: 2 if runs[1].edits else 1]
         missing = tuple(
             each for each, held in zip(named, store.holds([run for _, run in named]), strict=True) if not held
@@ -80,19 +101,14 @@ class Lab:
 
             reference = ModelReference.of(model)
             Worker([model], progress=step).make(Unit(store, reference, (missing,), tuple(runs), {}, {}))
-        unedited, edited = (record.audio if record else "" for record in store.records(runs))
-        if not edited:
-            raise UserError(
-                "The numbers of the edited clip became NaN or infinite, so it has no sound. Use smaller strengths."
-            )
-        return Rendered(unedited, edited, store.settings.duration)
+        return _clips(store, runs)
 
     def score(self, study: Study, request: LabRequest, report: Report) -> Scores:
         """Have every judge of the study hear the clips of a rendered request, and measure their distance.
 
         Scores that the study has are not computed again. `report` is called before each judge.
         """
-        store, runs = plan(study, request)
+        store, runs = plan(study, request, self._loaded(study))
         judges, notes = self._judges_of(study)
         asked = list(readings(study.spec.prompts, judges))
         for number, (name, scorer) in enumerate(judges.items()):
@@ -122,14 +138,28 @@ class Lab:
         return {name: self._judges[name] for name in judges_of(study) if name in self._judges}, notes
 
 
-def plan(study: Study, request: LabRequest) -> tuple[RunStore, list[Run]]:
-    """Return the store of a request's runs, and its unedited and edited run; raise UserError as `edits_of` does."""
+def plan(
+    study: Study, request: LabRequest, model: AudioDiffusionModel | None = None
+) -> tuple[RunStore, list[Run]]:
+    """Return the store of a request's runs, and its unedited and edited run.
+
+    Raises:
+        NeedsModel: if the edits depend on the model, and it is not given.
+        UserError: for a clip that is too long, or as `edits_of` does.
+    """
     settings = request.settings(study.spec.settings)
-    longest = 2 * study.spec.settings.duration
-    if settings.duration > longest:
-        raise UserError(
-            f"The duration must be at most {longest:g} s, twice that of the study's clips; got {settings.duration:g}."
-        )
+    check_duration(settings.duration, study.spec.settings)
     clip = Clip(request.prompt, request.seed, request.lyrics)
     store = RunStore(study.path, study.model["weights_hash"], study.model["dtype"], settings)
-    return store, [Run(clip), Run(clip, edits_of(request.edits, clip, study.path, study.block_names))]
+    place = Place(clip, settings, study.path, study.block_names, model)
+    return store, [Run(clip), Run(clip, edits_of(request.edits, place))]
+
+
+def _clips(store: RunStore, runs: Sequence[Run]) -> Rendered:
+    """Return the clips of runs that are stored; raise UserError if the edited one has no sound."""
+    unedited, edited = (record.audio if record else "" for record in store.records(runs))
+    if not edited:
+        raise UserError(
+            "The numbers of the edited clip became NaN or infinite, so it has no sound. Use smaller strengths."
+        )
+    return Rendered(unedited, edited, store.settings.duration)

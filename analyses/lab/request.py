@@ -4,11 +4,13 @@ A request may come from an address that somebody sent: everything in it is bound
 """
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter
 
+from analyses.steering_spec import OPERATIONS, PASS_MODES
 from cache.errors import UserError
 from workbench.documents import parse_document
 from workbench.engine.settings import GenerationSettings
@@ -25,6 +27,13 @@ LONGEST_SECONDS = 600.0
 MOST_STEPS = 1_000
 LONGEST_QUERY = 100_000
 """Characters of the edits in a query."""
+_INVALID = "Invalid request"
+_NUMBERS: dict[str, type[int] | type[float]] = {
+    "seed": int,
+    "steps": int,
+    "duration": float,
+    "guidance": float,
+}
 
 Text = Annotated[str, StringConstraints(max_length=LONGEST_PROMPT)]
 Prompt = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_PROMPT)]
@@ -37,16 +46,21 @@ Sites = Annotated[Names, Field(max_length=MOST_SITES)]
 
 
 class _Edit(BaseModel):
-    """What all edits have: whether they are on, their sites, and their steps (None for all)."""
+    """What all edits have: whether they are on, and their steps (None for all)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     on: bool = True
-    sites: Sites
     steps: Range | None = None
 
 
-class PatchEdit(_Edit):
+class _SiteEdit(_Edit):
+    """An edit at sites; `*.cross_attn` is that part of every block."""
+
+    sites: Sites
+
+
+class PatchEdit(_SiteEdit):
     """A patch from another prompt's run: of the conditioning, or some segments of it, or of the sites' outputs."""
 
     kind: Literal["patch"] = "patch"
@@ -56,7 +70,7 @@ class PatchEdit(_Edit):
     tokens: Range | None = None
 
 
-class AblateEdit(_Edit):
+class AblateEdit(_SiteEdit):
     """An ablation of the sites' outputs: to zero, or to the mean or the output of another prompt's run."""
 
     kind: Literal["ablate"] = "ablate"
@@ -65,19 +79,49 @@ class AblateEdit(_Edit):
     tokens: Range | None = None
 
 
-class SteerEdit(_Edit):
-    """A steering vector of the study at a strength; no sites are all of the vector's."""
+class SteerEdit(_SiteEdit):
+    """A steering vector of the study at a strength (see `Vector.at`); no sites are all of the vector's.
+
+    With `resample` its directions are those of the steps nearest in sigma, for runs with other steps.
+    """
 
     kind: Literal["steer"] = "steer"
     sites: Sites = ()
     pack: Name
     strength: Strength = 1.0
     unit: Literal["difference", "norm"] = "difference"
+    passes: Literal[PASS_MODES] = "cond_only"  # type: ignore[valid-type]
+    operation: Literal[OPERATIONS] = "add"  # type: ignore[valid-type]
+    keep_norm: bool = False
+    resample: bool = False
     tokens: Range | None = None
     ignore_gate: bool = False
 
 
-class FeatureEdit(_Edit):
+class SliderEdit(_Edit):
+    """A concept slider of the study, a LoRA, at a strength: at all of its sites."""
+
+    kind: Literal["slider"] = "slider"
+    slider: Name
+    strength: Strength = 1.0
+
+
+class PromptEdit(_SiteEdit):
+    """Steering through the prompt, from a negative to a positive one, at cross-attentions.
+
+    `pci` switches the prompt for the last |strength| steps, `text-embedding` moves the conditioning by the strength
+    times the difference of the two prompts', and `free-sliders` the velocity.
+    """
+
+    kind: Literal["prompt"] = "prompt"
+    sites: Sites = ("*.cross_attn",)
+    method: Literal["pci", "text-embedding", "free-sliders"] = "text-embedding"
+    positive: Prompt
+    negative: Prompt
+    strength: Strength = 1.0
+
+
+class FeatureEdit(_SiteEdit):
     """A feature of a sparse autoencoder of the study at a strength (see `wb.edit_features`)."""
 
     kind: Literal["feature"] = "feature"
@@ -89,7 +133,9 @@ class FeatureEdit(_Edit):
     ignore_gate: bool = False
 
 
-LabEdit = Annotated[PatchEdit | AblateEdit | SteerEdit | FeatureEdit, Field(discriminator="kind")]
+LabEdit = Annotated[
+    PatchEdit | AblateEdit | SteerEdit | SliderEdit | PromptEdit | FeatureEdit, Field(discriminator="kind")
+]
 
 
 class LabRequest(BaseModel):
@@ -133,8 +179,8 @@ def edits_as_text(edits: Sequence[LabEdit]) -> str:
     return json.dumps([edit_as_data(edit) for edit in edits], ensure_ascii=False, separators=(",", ":"))
 
 
-def schedule(edit: SteerEdit, n_steps: int) -> str | tuple[float, ...]:
-    """Return the schedule of a vector's strength that is 1 at the edit's steps and otherwise 0.
+def schedule(edit: SteerEdit | SliderEdit | PromptEdit, n_steps: int) -> str | tuple[float, ...]:
+    """Return the schedule of a strength that is 1 at the edit's steps and otherwise 0.
 
     Raises:
         UserError: if the edit has a step that a run of `n_steps` does not have.
@@ -144,14 +190,33 @@ def schedule(edit: SteerEdit, n_steps: int) -> str | tuple[float, ...]:
     first, last = edit.steps
     if not first <= last < n_steps:
         raise UserError(
-            f"The steps of '{edit.pack}' must be from 0 to {n_steps - 1}, the lower one first; got {first} to {last}."
+            f"The steps of {_named(edit)} must be from 0 to {n_steps - 1}, the lower one first; got {first} to {last}."
         )
     return tuple(float(first <= step <= last) for step in range(n_steps))
 
 
+def _named(edit: SteerEdit | SliderEdit | PromptEdit) -> str:
+    if isinstance(edit, PromptEdit):
+        return edit.method
+    return f"'{edit.pack if isinstance(edit, SteerEdit) else edit.slider}'"
+
+
+def check_duration(duration: float | None, of_study: GenerationSettings) -> None:
+    """Raise UserError for a clip that is longer than the lab makes."""
+    if duration is not None and duration > (most := longest(of_study)):
+        raise UserError(
+            f"The duration must be at most {most:g} s, twice that of the study's clips; got {duration:g}."
+        )
+
+
+def longest(of_study: GenerationSettings) -> float:
+    """Return how many seconds a clip of the lab may have: twice those of the study's clips."""
+    return 2 * of_study.duration
+
+
 def request_of(values: Any) -> LabRequest:
     """Return the request of plain data; raise UserError with a sentence on the first mistake."""
-    return validated(LabRequest, values, "Invalid request")
+    return validated(LabRequest, values, _INVALID)
 
 
 def edit_of(text: str) -> LabEdit:
@@ -160,32 +225,57 @@ def edit_of(text: str) -> LabEdit:
     return edit
 
 
-def read_request(query: dict[str, str]) -> LabRequest:
-    """Return the request of an address's names and values.
+def read_request(query: Mapping[str, str], base: LabRequest) -> tuple[LabRequest, str]:
+    """Return the request of an address's names and values, and a sentence on what in it was not understood, or "".
 
-    Raises:
-        UserError: for a name or value that a request cannot have.
+    What is not given, or not understood, is that of `base`; names that a request does not have are left out.
     """
-    values: dict[str, Any] = dict(query)
-    for name, number in (("seed", int), ("steps", int), ("duration", float), ("guidance", float)):
-        if name in values:
-            values[name] = _number(name, values[name], number)
-    if "edits" in values:
-        values["edits"] = _parsed(values["edits"])
-    return request_of(values)
+    found: dict[str, Any] = {}
+    faults: list[str] = []
+    for name in (name for name in LabRequest.model_fields if name in query):
+        try:
+            found[name] = _edits(query[name], faults) if name == "edits" else _value(name, query[name])
+        except UserError as error:
+            faults.append(_fault(error))
+    request = base.model_copy(update=found)
+    return request, f"Not understood in the address, and left out: {'; '.join(faults)}." if faults else ""
+
+
+def _value(name: str, text: str) -> Any:
+    kind = _NUMBERS.get(name)
+    given = text if kind is None else _number(name, text, kind)
+    return getattr(request_of({"prompt": "-", name: given}), name)
+
+
+def _edits(text: str, faults: list[str]) -> tuple[LabEdit, ...]:
+    """Return the edits that can be read, and add what is wrong with the others to `faults`."""
+    given = _parsed(text)
+    edits: list[LabEdit] = []
+    if not isinstance(given, list):
+        raise UserError("edits must be a list of edits as JSON.")
+    if len(given) > MOST_EDITS:
+        faults.append(f"edits after the first {MOST_EDITS}")
+    for number, each in enumerate(given[:MOST_EDITS], 1):
+        try:
+            edits += request_of({"prompt": "-", "edits": [each]}).edits
+        except UserError as error:
+            faults.append(re.sub(r"^edits\.0[. ]?", f"edit {number} ", _fault(error)))
+    return tuple(edits)
+
+
+def _fault(error: UserError) -> str:
+    return str(error).removeprefix(f"{_INVALID}: ").removesuffix(".")
 
 
 def _parsed(text: str) -> Any:
     if len(text) > LONGEST_QUERY:
-        raise UserError(
-            f"Invalid request: edits must have at most {LONGEST_QUERY} characters, not {len(text)}."
-        )
+        raise UserError(f"{_INVALID}: edits must have at most {LONGEST_QUERY} characters, not {len(text)}.")
     try:
         values = parse_document(f'{{"edits":{text}}}')
     except ValueError as error:
-        raise UserError("Invalid request: edits must be a list of edits as JSON.") from error
+        raise UserError(f"{_INVALID}: edits must be a list of edits as JSON.") from error
     if set(values) != {"edits"}:
-        raise UserError("Invalid request: edits must be a list of edits as JSON.")
+        raise UserError(f"{_INVALID}: edits must be a list of edits as JSON.")
     return values["edits"]
 
 
@@ -193,4 +283,4 @@ def _number(name: str, text: str, kind: type[int] | type[float]) -> int | float:
     try:
         return TypeAdapter(kind).validate_python(text[:40])
     except ValueError as error:
-        raise UserError(f"Invalid request: {name} must be a number, not '{text[:40]}'.") from error
+        raise UserError(f"{_INVALID}: {name} must be a number, not '{text[:40]}'.") from error

@@ -250,16 +250,28 @@ class Vector:
         return float(self.norms[site].sel({"pass": pass_name, "step": step}))
 
     def only(self, sites: str | Sequence[str]) -> "Vector":
-        """Return the vector with some of its sites, or itself for all; raise UserError for a site that it lacks."""
+        """Return the vector with some of its sites, or itself for all; `*.cross_attn` is that part wherever it has it.
+
+        Raises:
+            UserError: for a site that it lacks, or no site.
+        """
         names = self.model.get("block_names", ())
-        chosen = [str(Site.parse(numbered_site(site, names))) for site in listed_sites(sites)]
+        chosen = [
+            own
+            for site in listed_sites(sites)
+            for own in (
+                (each for each in self.directions if each.endswith(site[1:]))
+                if site.startswith("*.")
+                else (str(Site.parse(numbered_site(site, names))),)
+            )
+        ]
         for site in chosen:
             if site not in self.directions:
                 raise UserError(
                     f"This vector has no direction at {site}. It has {', '.join(self.directions)}."
                 )
         if not chosen:
-            raise UserError("Choose at least one site of the vector.")
+            raise UserError(f"Choose at least one site of the vector: {', '.join(self.directions)}.")
         kept = [site for site in self.directions if site in chosen]
         if kept == list(self.directions):
             return self

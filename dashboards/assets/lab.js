@@ -6,6 +6,8 @@
   window.dash_clientside.lab = {
     // Whether nothing more will become of the page's latest job, given the last one that is over.
     isOver: (asked, over) => !asked || !asked.jobs.length || asked.jobs[asked.jobs.length - 1] === over,
+    // The step of the slider of a strength, by the method that steers through the prompt.
+    stepOf: (method) => (method === "pci" ? 1 : 0.1),
   };
 
   let asked = false; // a person has asked for a clip that has not been heard yet
@@ -36,6 +38,26 @@
     if (event.target.closest("#lab-render")) {
       asked = true;
     }
+  });
+
+  const COPIED = "Copied";
+  const REFUSED = "Copy it from the link's menu"; // browsers refuse scripts the clipboard on pages without HTTPS
+
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest("#lab-copy-link");
+    if (!button) {
+      return;
+    }
+    const say = (text) => {
+      const label = button.querySelector(".mantine-Button-label") || button;
+      const usual = label.dataset.usual || label.textContent;
+      label.dataset.usual = usual;
+      label.textContent = text;
+      setTimeout(() => (label.textContent = usual), 2000);
+    };
+    const address = document.getElementById("lab-link").href;
+    const copied = navigator.clipboard ? navigator.clipboard.writeText(address) : Promise.reject();
+    copied.then(() => say(COPIED), () => say(REFUSED));
   });
 
   // The player has other recordings: the latest is chosen already (see components/ab.py).

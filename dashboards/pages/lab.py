@@ -13,12 +13,12 @@ from dash import ALL, ClientsideFunction, Input, Output, State, ctx, dcc, html, 
 from dash.development.base_component import Component
 from dash.exceptions import PreventUpdate
 
-from analyses.lab.request import LabRequest, read_request, request_of
+from analyses.lab.request import LabRequest, check_duration, read_request, request_of
 from cache.errors import UserError
 from dashboards.components.text import panel
 from dashboards.context import Context
 from dashboards.lab_link import PATH
-from dashboards.links import read_query, write_query
+from dashboards.links import page_path, read_query, write_query
 from dashboards.pages import lab_clip, lab_edits, lab_result
 from dashboards.pages.page import Page, Query
 from workbench.models import model_source
@@ -26,13 +26,14 @@ from workbench.studies.study import Study
 
 NAME = "Lab"
 SENTENCE = (
-    "Make a clip with edits and hear it against the unedited one: patch, ablate, and steer by any vector or feature of "
-    "the study. Finished clips are kept as runs of the study."
+    "Make a clip with edits and hear it against the unedited one: patch, ablate, and steer by any vector, slider or "
+    "feature of the study, or through the prompt. Finished clips are kept as runs of the study."
 )
 CLIP_HELP = "The prompt, lyrics and seed of both clips. Settings that are left empty are those of the study."
 EDITS_HELP = (
     "What is changed in the edited clip, in this order. An edit that is switched off is kept but not made."
 )
+NOT_MADE = "This clip has not been made yet: press Render (G) to make and hear it."
 KEYS = "Press Enter or G outside of text fields, or Ctrl+Enter inside of them, to render and listen."
 
 
@@ -57,12 +58,18 @@ def layout(context: Context, query: Query) -> Component:
     )
     columns = [
         dmc.GridCol(left, span={"base": 24, "lg": 10}),
-        dmc.GridCol(lab_result.layout(fault), span={"base": 24, "lg": 14}),
+        dmc.GridCol(lab_result.layout(), span={"base": 24, "lg": 14}),
     ]
+    notice = html.Div(
+        dmc.Alert(fault, id="lab-notice", color="yellow", variant="light", mb="md"),
+        id="lab-notice-holder",
+        hidden=not fault,
+        role="status",
+    )
     state = [
+        notice,
         dcc.Store(id="lab-asked", data={"jobs": [], "query": write_query(dict(query))}),
         dcc.Store(id="lab-over"),
-        dcc.Store(id="lab-ready"),
         dcc.Interval(id="lab-tick", interval=150, disabled=True),
     ]
     return html.Div([*state, dmc.Grid(columns, columns=24, gutter="md")], className="lab")
@@ -73,20 +80,16 @@ def _cancel() -> Component:
 
 
 def asked(study: Study, query: Query) -> tuple[LabRequest, str]:
-    """The request of an address, and a sentence if the address cannot be read: the first clip is then shown."""
+    """The request of an address, and a sentence on what in it was not understood, or ""; the rest is kept."""
+    number, fault = query.get("clip", "0"), ""
     try:
-        return _request(study, query), ""
+        base = lab_clip.of_clip(study, lab_clip.clip_number(study, number))
     except UserError as error:
-        return lab_clip.of_clip(study, 0), str(error)
-
-
-def _request(study: Study, query: Query) -> LabRequest:
-    given = dict(query)
-    number = given.pop("clip", None)
-    if number is None and "prompt" in given:
-        return read_request(given)
-    clip = lab_clip.of_clip(study, lab_clip.clip_number(study, number or "0"))
-    return read_request({**clip.query(), **given})
+        base, fault = lab_clip.of_clip(study, 0), str(error)
+    if "prompt" in query and "clip" not in query:
+        base = LabRequest(prompt=base.prompt)
+    request, other = read_request(query, base)
+    return request, " ".join(filter(None, (fault, other)))
 
 
 def choices(context: Context, query: Query) -> dict[str, list[str]]:
@@ -112,12 +115,19 @@ def register(app: dash.Dash, context: Context) -> None:
     lab_edits.register(app, study)
     lab_result.register(app, context)
 
-    @app.callback(Output("lab-ready", "data"), Input("url", "pathname"))
-    def prepare(path: str | None) -> bool:
-        """Load the model while the visitor chooses."""
-        del path
+    @app.callback(
+        Output("lab-asked", "data", allow_duplicate=True),
+        Output("lab-status", "children", allow_duplicate=True),
+        Input("url", "pathname"),
+        State("url", "search"),
+        prevent_initial_call="initial_duplicate",
+    )
+    def open_link(path: str | None, search: str | None) -> tuple[Any, Any]:
+        """Load the model while the visitor chooses, and show what the address asks for if the study has it."""
+        if page_path(path) != PATH:
+            raise PreventUpdate
         context.jobs.prepare(study)
-        return True
+        return recalled(context, asked(study, read_query(search))[0], search)
 
     # In the browser: an answer about an earlier job must not end the questions about the latest.
     app.clientside_callback(
@@ -144,7 +154,7 @@ def register(app: dash.Dash, context: Context) -> None:
         del strengths, switches
         *values, latest = form
         try:
-            request = form_request(values)
+            request = form_request(study, values)
         except UserError as error:
             if ctx.triggered_id != "lab-render":
                 raise PreventUpdate from error
@@ -159,6 +169,9 @@ def register(app: dash.Dash, context: Context) -> None:
 
     @app.callback(
         Output("lab-asked", "data", allow_duplicate=True),
+        Output("lab-status", "children", allow_duplicate=True),
+        Output("lab-notice", "children"),
+        Output("lab-notice-holder", "hidden"),
         *(Output(f"lab-{name}", "value") for name in lab_clip.FIELDS),
         Output("lab-edits", "children"),
         Input("url", "search"),
@@ -170,22 +183,32 @@ def register(app: dash.Dash, context: Context) -> None:
         if latest is None or read_query(latest.get("query")) == query:
             raise PreventUpdate
         request, fault = asked(study, query)
-        if fault:
-            raise UserError(fault)
+        if latest.get("jobs"):
+            data, status = submitted(context, request, latest)[0], no_update
+        else:
+            data, status = recalled(context, request, search)
         fields = (*lab_clip.values(request), lab_edits.cards(study, request))
-        if not latest.get("jobs"):
-            return {**latest, "query": search or ""}, *fields
-        return submitted(context, request, latest)[0], *fields
+        return data, status, fault, not fault, *fields
 
 
-def form_request(values: list[Any]) -> LabRequest:
+def recalled(context: Context, request: LabRequest, search: str | None) -> tuple[dict[str, Any], Any]:
+    """The store's data with the clips of a request that the study has; otherwise a sentence on how to make them."""
+    job = context.jobs.recall(context.study, request)
+    data = {"jobs": [job.id] if job else [], "query": search or ""}
+    return data, no_update if job else NOT_MADE
+
+
+def form_request(study: Study, values: list[Any]) -> LabRequest:
     """The request of the page's fields; raise UserError with a sentence on what is wrong in them."""
     of_clip, (fields, field_ids, switches, switch_ids) = (
         values[: len(lab_clip.FIELDS)],
         values[len(lab_clip.FIELDS) :],
     )
     given = [*zip(field_ids, fields, strict=True), *zip(switch_ids, switches, strict=True)]
-    return request_of({**lab_clip.given(of_clip), "edits": lab_edits.given(given)})
+    clip = lab_clip.given(of_clip)
+    if isinstance(duration := clip.get("duration"), int | float):
+        check_duration(float(duration), study.spec.settings)
+    return request_of({**clip, "edits": lab_edits.given(given)})
 
 
 def submitted(

@@ -9,7 +9,7 @@ from dash import Input, Output, State
 from dash.development.base_component import Component
 from dash.exceptions import PreventUpdate
 
-from analyses.lab.request import LabRequest
+from analyses.lab.request import LabRequest, longest
 from cache.errors import UserError
 from workbench.prompts.prompt_sets import PromptSet
 from workbench.studies.study import Study
@@ -41,52 +41,23 @@ def layout(study: Study, request: LabRequest) -> list[Component]:
         for number, prompt, seed in zip(offered["clip"], offered["prompt"], offered["seed"], strict=True)
     ]
     fields = dict(zip(FIELDS, values(request), strict=True))
+    most = f"Seconds (at most {longest(settings):g})"
     return [
         dmc.SimpleGrid(
             [
-                dmc.Select(
-                    id="lab-clip",
-                    label="Clip of the study",
-                    data=clips,
-                    placeholder="choose",
-                    searchable=True,
-                    size="xs",
-                ),
-                dmc.Select(
-                    id="lab-concept",
-                    label="Change a concept in the prompt",
-                    data=concept_choices(study.spec.prompts),
-                    placeholder="choose",
-                    searchable=True,
-                    size="xs",
-                ),
+                _choose("clip", "Clip of the study", clips),
+                _choose("concept", "Change a concept in the prompt", concept_choices(study.spec.prompts)),
             ],
             cols={"base": 1, "xs": 2},
             spacing="xs",
         ),
-        dmc.Textarea(
-            id="lab-prompt",
-            label="Prompt",
-            value=fields["prompt"],
-            autosize=True,
-            minRows=2,
-            size="sm",
-            mt="xs",
-        ),
-        dmc.Textarea(
-            id="lab-lyrics",
-            label="Lyrics",
-            value=fields["lyrics"],
-            autosize=True,
-            minRows=1,
-            size="sm",
-            mt="xs",
-        ),
+        _text("prompt", "Prompt", fields["prompt"], 2),
+        _text("lyrics", "Lyrics", fields["lyrics"], 1),
         dmc.SimpleGrid(
             [
                 # A seed may be larger than a number of JavaScript.
                 dmc.TextInput(id="lab-seed", label="Seed", value=fields["seed"], size="xs"),
-                _number("duration", "Seconds", fields["duration"], f"{settings.duration:g}"),
+                _number("duration", most, fields["duration"], f"{settings.duration:g}"),
                 _number("steps", "Steps", fields["steps"], str(settings.num_steps)),
                 _number("guidance", "Guidance", fields["guidance"], f"{settings.guidance_scale:g}"),
             ],

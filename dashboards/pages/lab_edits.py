@@ -7,7 +7,7 @@ from typing import Any
 
 import dash
 import dash_mantine_components as dmc
-from dash import ALL, MATCH, Input, Output, State, ctx, html
+from dash import ALL, MATCH, ClientsideFunction, Input, Output, State, ctx, html
 from dash.development.base_component import Component
 from dash.exceptions import PreventUpdate
 
@@ -18,16 +18,41 @@ from analyses.lab.request import (
     LabEdit,
     LabRequest,
     PatchEdit,
+    PromptEdit,
+    SliderEdit,
     SteerEdit,
 )
+from analyses.steering_spec import OPERATIONS, PASS_MODES
 from cache.errors import UserError
 from dashboards.packs import pack_names
 from dashboards.pages.lab_clip import concept_choices, with_value
 from dashboards.results import sae_names
+from dashboards.sliders import slider_names
 from workbench.engine.sites import PARTS
 from workbench.studies.study import Study
 
-TITLES = {"patch": "Patch", "ablate": "Ablate", "steer": "Steer", "feature": "Feature"}
+TITLES = {
+    "patch": "Patch",
+    "ablate": "Ablate",
+    "steer": "Steer",
+    "slider": "Slider",
+    "prompt": "Prompt",
+    "feature": "Feature",
+}
+LACKS = {
+    "steer": "no steering vectors (`workbench steer fit`)",
+    "slider": "no concept sliders (`workbench steer train-slider`)",
+    "feature": "no sparse autoencoders (`workbench sae train`)",
+}
+NO_TOKENS = (
+    "Token embeddings, which have no file and are computed from pairs for every trial, are no edits of the lab: use "
+    "`workbench steer apply --method token-embedding`."
+)
+METHODS = {
+    "text-embedding": "text embedding: move the conditioning",
+    "free-sliders": "FreeSliders: move the velocity",
+    "pci": "PCI: switch the prompt for the last s steps",
+}
 WIDEST_STRENGTH = 5.0
 """The slider of strengths goes from minus to plus this, or as far as a given strength needs."""
 GATE = "Use autoencoders also at steps that their gate closes"
@@ -37,27 +62,25 @@ _RANGE = re.compile(r"(\d{1,9})(?:\s*[-–]\s*(\d{1,9}))?")
 
 def layout(study: Study, request: LabRequest) -> list[Component]:
     """The cards of a request's edits, and buttons that add others."""
-    has = {"patch": True, "ablate": True, "steer": bool(pack_names(study)), "feature": bool(sae_names(study))}
+    has = {"steer": pack_names(study), "slider": slider_names(study), "feature": sae_names(study)}
     buttons = [
         dmc.Button(
             f"+ {title}",
             id={"type": "lab-add", "kind": kind},
             size="compact-sm",
             variant="light",
-            disabled=not has[kind],
+            disabled=not has.get(kind, True),
         )
         for kind, title in TITLES.items()
     ]
-    missing = {
-        "steer": "no steering vectors (`workbench steer fit`)",
-        "feature": "no sparse autoencoders (`workbench sae train`)",
-    }
-    lacks = " and ".join(sentence for kind, sentence in missing.items() if not has[kind])
-    note = dmc.Text(f"The study has {lacks}.", size="xs", c="dimmed", mt=4) if lacks else None
+    lacks = [sentence for kind, sentence in LACKS.items() if not has[kind]]
+    notes = (
+        [f"The study has {', '.join(lacks[:-1])}{' and ' if lacks[1:] else ''}{lacks[-1]}."] if lacks else []
+    )
     return [
         dmc.Stack(cards(study, request), id="lab-edits", gap="xs"),
         dmc.Group(buttons, gap="xs", mt="xs"),
-        *filter(None, [note]),
+        *(dmc.Text(note, size="xs", c="dimmed", mt=4) for note in (*notes, NO_TOKENS)),
     ]
 
 
@@ -76,17 +99,34 @@ def new_edit(study: Study, kind: str, prompt: str) -> LabEdit:
         return AblateEdit(sites=sites)
     if kind == "steer":
         return SteerEdit(pack=pack_names(study)[0])
+    if kind == "slider":
+        return SliderEdit(slider=slider_names(study)[0])
+    if kind == "prompt":
+        positive, negative = _ends(study, prompt)
+        return PromptEdit(positive=positive, negative=negative)
     name = sae_names(study)[0]
     return FeatureEdit(sae=name, feature=0, sites=(_site_of(study, name),), mode="inject")
 
 
 def _other(study: Study, prompt: str) -> str:
     """A prompt that differs from this one in the first concept that it names."""
-    for concept, known in study.spec.prompts.concepts.items():
-        for label in known:
-            if (changed := with_value(study.spec.prompts, prompt, f"{concept}={label}")) != prompt:
-                return changed
-    return prompt
+    return next((each for each in _variants(study, prompt) if each != prompt), prompt) or "-"
+
+
+def _ends(study: Study, prompt: str) -> tuple[str, str]:
+    """Two prompts with the first two values of the first concept that a prompt names, or of the first one."""
+    first, second, *_ = (*_variants(study, prompt), prompt, prompt)
+    return first or "-", second or "-"
+
+
+def _variants(study: Study, prompt: str) -> list[str]:
+    """A prompt with each value of the first concept that it names, or of the first one; none without concepts."""
+    prompts = study.spec.prompts
+    every = [
+        [with_value(prompts, prompt, f"{concept}={label}") for label in known]
+        for concept, known in prompts.concepts.items()
+    ]
+    return next((found for found in every if prompt in found), every[0] if every else [])
 
 
 def _site_of(study: Study, name: str) -> str:
@@ -100,7 +140,8 @@ def suggested_sites(study: Study) -> tuple[str, ...]:
     """Sites of the study's own, and the parts of their blocks."""
     sites = [site for site in study.spec.sites if not site.startswith("*.")]
     blocks = sorted({site.partition(".")[0] for site in sites}, key=lambda block: (len(block), block))
-    return tuple(dict.fromkeys([*sites, *(f"{block}.{part}" for block in blocks for part in PARTS)]))
+    of_blocks = (f"{block}.{part}" for block in blocks for part in PARTS)
+    return tuple(dict.fromkeys([*sites, *of_blocks, *(f"*.{part}" for part in PARTS)]))
 
 
 def card(study: Study, edit: LabEdit) -> Component:
@@ -108,12 +149,7 @@ def card(study: Study, edit: LabEdit) -> Component:
     key = secrets.token_hex(4)
     head = dmc.Group(
         [
-            dmc.Switch(
-                id={"type": "lab-switch", "edit": key, "field": "on"},
-                label=TITLES[edit.kind],
-                checked=edit.on,
-                size="sm",
-            ),
+            _switch(key, "on", TITLES[edit.kind], edit.on, "sm"),
             dmc.ActionIcon(
                 "✕",
                 id={"type": "lab-remove", "edit": key},
@@ -142,29 +178,31 @@ def _id(key: str, field: str) -> dict[str, str]:
 
 
 def _patch(study: Study, key: str, edit: PatchEdit) -> list[Component]:
-    concept = dmc.Select(
-        id={"type": "lab-source-concept", "edit": key},
+    targets = {"conditioning": "conditioning", "output": "output"}
+    target = _select(key, "target", "What is patched", targets, edit.target)
+    segments = _tags(key, "segments", "Segments", edit.segments or (), SEGMENTS)
+    return [
+        _source(key, "prompt", "From the prompt", edit.prompt),
+        _row(_source_concept(study, key, "prompt"), target),
+        _sites(study, key, edit),
+        _row(segments, _steps(key, edit), _tokens(key, edit)),
+    ]
+
+
+def _source(key: str, field: str, label: str, value: str) -> Component:
+    return dmc.Textarea(id=_id(key, field), label=label, value=value, autosize=True, size="xs")
+
+
+def _source_concept(study: Study, key: str, field: str) -> Component:
+    """A choice that fills a field with the clip's prompt with another value of a concept."""
+    return dmc.Select(
+        id={"type": "lab-source-concept", "edit": key, "field": field},
         label="… or the clip's with",
         data=concept_choices(study.spec.prompts),
         placeholder="choose",
         searchable=True,
         size="xs",
     )
-    prompt = dmc.Textarea(
-        id=_id(key, "prompt"), label="From the prompt", value=edit.prompt, autosize=True, size="xs"
-    )
-    target = _select(
-        key, "target", "What is patched", {"conditioning": "conditioning", "output": "output"}, edit.target
-    )
-    segments = _tags(
-        key, "segments", "Segments", edit.segments or (), ["text", "lyrics", "swapped", "before", "after"]
-    )
-    return [
-        prompt,
-        _row(concept, target),
-        _sites(study, key, edit),
-        _row(segments, _steps(key, edit), _tokens(key, edit)),
-    ]
 
 
 def _ablate(study: Study, key: str, edit: AblateEdit) -> list[Component]:
@@ -177,17 +215,62 @@ def _ablate(study: Study, key: str, edit: AblateEdit) -> list[Component]:
 
 
 def _steer(study: Study, key: str, edit: SteerEdit) -> list[Component]:
-    names = list(dict.fromkeys([*pack_names(study), edit.pack]))
-    pack = _select(key, "pack", "Vector", {name: name for name in names}, edit.pack, searchable=True)
+    pack = _select(key, "pack", "Vector", _with(pack_names(study), edit.pack), edit.pack, searchable=True)
     unit = _select(key, "unit", "Unit", {"difference": "mean difference", "norm": "length 1"}, edit.unit)
     sites = _tags(key, "sites", "Sites (all of the vector's if empty)", edit.sites, suggested_sites(study))
-    more = _row(unit, _steps(key, edit), _tokens(key, edit))
-    return [pack, _strength(key, edit.strength), sites, more, _gate(key, edit.ignore_gate)]
+    passes = _select(key, "passes", "Passes", _spaced(PASS_MODES), edit.passes)
+    operation = _select(key, "operation", "Operation", _spaced(OPERATIONS), edit.operation)
+    switches = [
+        _switch(key, "keep_norm", "Keep the norm of every token", edit.keep_norm),
+        _switch(key, "resample", "Fit to other steps, by the nearest sigma", edit.resample),
+        _switch(key, "ignore_gate", GATE, edit.ignore_gate),
+    ]
+    return [
+        pack,
+        _strength(key, edit.strength),
+        sites,
+        _row(unit, _steps(key, edit), _tokens(key, edit)),
+        html.Details(
+            [
+                html.Summary("More"),
+                _row(passes, operation),
+                dmc.Stack(switches, gap=6, className="lab-gate"),
+            ],
+            open=edit != SteerEdit(**{name: getattr(edit, name) for name in ("on", *_USUAL)}),
+            className="lab-more",
+        ),
+    ]
+
+
+_USUAL = ("steps", "sites", "pack", "strength", "unit", "tokens")
+"""Fields of a steering edit that are always shown."""
+
+
+def _slider(study: Study, key: str, edit: SliderEdit) -> list[Component]:
+    names = _with(slider_names(study), edit.slider)
+    slider = _select(key, "slider", "Concept slider", names, edit.slider, searchable=True)
+    return [_row(slider, _steps(key, edit)), _strength(key, edit.strength)]
+
+
+def _prompt(study: Study, key: str, edit: PromptEdit) -> list[Component]:
+    ends = [
+        html.Div([_source(key, field, label, value), _source_concept(study, key, field)])
+        for field, label, value in (
+            ("positive", "Towards the prompt", edit.positive),
+            ("negative", "Away from the prompt", edit.negative),
+        )
+    ]
+    return [
+        _select(key, "method", "Method", METHODS, edit.method),
+        _strength(key, edit.strength, max(WIDEST_STRENGTH, float(study.spec.settings.num_steps))),
+        _row(*ends),
+        _row(_sites(study, key, edit), _steps(key, edit)),
+    ]
 
 
 def _feature(study: Study, key: str, edit: FeatureEdit) -> list[Component]:
-    names = list(dict.fromkeys([*sae_names(study), edit.sae]))
-    sae = _select(key, "sae", "Autoencoder", {name: name for name in names}, edit.sae, searchable=True)
+    names = _with(sae_names(study), edit.sae)
+    sae = _select(key, "sae", "Autoencoder", names, edit.sae, searchable=True)
     feature = dmc.NumberInput(
         id=_id(key, "feature"), label="Feature", value=edit.feature, min=0, allowDecimal=False, size="xs"
     )
@@ -203,7 +286,7 @@ def _feature(study: Study, key: str, edit: FeatureEdit) -> list[Component]:
         _strength(key, edit.strength),
         _sites(study, key, edit),
         more,
-        _gate(key, edit.ignore_gate),
+        html.Div(_switch(key, "ignore_gate", GATE, edit.ignore_gate), className="lab-gate"),
     ]
 
 
@@ -211,12 +294,23 @@ _BODIES: dict[type[LabEdit], Any] = {
     PatchEdit: _patch,
     AblateEdit: _ablate,
     SteerEdit: _steer,
+    SliderEdit: _slider,
+    PromptEdit: _prompt,
     FeatureEdit: _feature,
 }
 
 
 def _row(*parts: Component) -> Component:
     return dmc.SimpleGrid(list(parts), cols={"base": 1, "xs": len(parts)}, spacing="xs", mt=4)
+
+
+def _with(names: list[str], name: str) -> dict[str, str]:
+    """Choices of names, among them that of the edit, which the study may not have."""
+    return {each: each for each in (*names, name)}
+
+
+def _spaced(names: Iterable[str]) -> dict[str, str]:
+    return {name: name.replace("_", " ") for name in names}
 
 
 def _select(
@@ -245,7 +339,7 @@ def _tags(key: str, field: str, label: str, value: Iterable[str], data: Iterable
     )
 
 
-def _sites(study: Study, key: str, edit: LabEdit) -> Component:
+def _sites(study: Study, key: str, edit: PatchEdit | AblateEdit | FeatureEdit | PromptEdit) -> Component:
     return _tags(key, "sites", "Sites", edit.sites, suggested_sites(study))
 
 
@@ -258,12 +352,12 @@ def _steps(key: str, edit: LabEdit) -> Component:
     return _range(key, "steps", "Steps", edit.steps)
 
 
-def _tokens(key: str, edit: LabEdit) -> Component:
+def _tokens(key: str, edit: PatchEdit | AblateEdit | SteerEdit | FeatureEdit) -> Component:
     return _range(key, "tokens", "Tokens", edit.tokens)
 
 
-def _strength(key: str, strength: float) -> Component:
-    widest = max(WIDEST_STRENGTH, abs(strength))
+def _strength(key: str, strength: float, usual: float = WIDEST_STRENGTH) -> Component:
+    widest = max(usual, abs(strength))
     slider = dmc.Slider(
         id=_id(key, "strength"),
         value=strength,
@@ -282,11 +376,7 @@ def _strength(key: str, strength: float) -> Component:
     return html.Div([dmc.Text("Strength", size="xs", fw=500), slider], className="lab-strength")
 
 
-def _gate(key: str, ignore: bool) -> Component:
-    return html.Div(_switch(key, "ignore_gate", GATE, ignore, "xs"), className="lab-gate")
-
-
-def _switch(key: str, field: str, label: str, checked: bool, size: str) -> Component:
+def _switch(key: str, field: str, label: str, checked: bool, size: str = "xs") -> Component:
     return dmc.Switch(
         id={"type": "lab-switch", "edit": key, "field": field}, label=label, checked=checked, size=size
     )
@@ -303,7 +393,7 @@ def given(of_fields: Iterable[tuple[dict[str, str], Any]]) -> list[dict[str, Any
         edit, field = edits.setdefault(str(id.get("edit")), {}), str(id.get("field"))
         if field in ("steps", "tokens"):
             value = _read_range(field, value)
-        if value not in (None, "", []) or field in ("sites", "prompt"):
+        if value not in (None, "", []) or field in ("sites", "prompt", "positive", "negative"):
             edit[field] = value
     return list(edits.values())
 
@@ -321,7 +411,7 @@ def _read_range(field: str, text: Any) -> tuple[int, int] | None:
 
 
 def register(app: dash.Dash, study: Study) -> None:
-    """Add and remove cards without touching the others, and make a patch's prompt of the clip's."""
+    """Add and remove cards without touching the others, and make prompts of edits from the clip's."""
 
     @app.callback(
         Output("lab-edits", "children", allow_duplicate=True),
@@ -359,10 +449,17 @@ def register(app: dash.Dash, study: Study) -> None:
         del changed[places[0]]
         return changed
 
+    # PCI takes whole numbers. Cards with a method and without a strength are left out by Dash.
+    app.clientside_callback(
+        ClientsideFunction("lab", "stepOf"),
+        Output({"type": "lab-field", "edit": MATCH, "field": "strength"}, "step"),
+        Input({"type": "lab-field", "edit": MATCH, "field": "method"}, "value"),
+    )
+
     @app.callback(
-        Output({"type": "lab-field", "edit": MATCH, "field": "prompt"}, "value"),
-        Output({"type": "lab-source-concept", "edit": MATCH}, "value"),
-        Input({"type": "lab-source-concept", "edit": MATCH}, "value"),
+        Output({"type": "lab-field", "edit": MATCH, "field": MATCH}, "value"),
+        Output({"type": "lab-source-concept", "edit": MATCH, "field": MATCH}, "value"),
+        Input({"type": "lab-source-concept", "edit": MATCH, "field": MATCH}, "value"),
         State("lab-prompt", "value"),
         prevent_initial_call=True,
     )

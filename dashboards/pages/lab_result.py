@@ -10,13 +10,23 @@ from dash.development.base_component import Component
 from dash.exceptions import PreventUpdate
 
 from analyses.lab.code import as_command, as_python
-from analyses.lab.request import FeatureEdit, LabEdit, LabRequest, SteerEdit, edits_as_text
+from analyses.lab.request import (
+    FeatureEdit,
+    LabEdit,
+    LabRequest,
+    PromptEdit,
+    SliderEdit,
+    SteerEdit,
+    edits_as_text,
+    read_request,
+)
 from analyses.lab.scores import DISTANCE, Score, Scores
 from dashboards.components.ab import Side, ab_player, ab_sides
 from dashboards.components.text import panel
 from dashboards.context import Context
 from dashboards.jobs import Job
-from dashboards.links import read_query
+from dashboards.lab_link import PATH
+from dashboards.links import address, read_query, write_query
 from dashboards.numbers import fixed
 from dashboards.pictures import DIFFERENCE_DB, difference_png
 from workbench.scorers.descriptors import four_digits
@@ -25,6 +35,7 @@ from workbench.studies.study import Study
 MOST_SHOWN = 5
 """Clips of a page's latest requests that stay in the player."""
 UNEDITED = "unedited"
+WITH_STRENGTH = (SteerEdit, SliderEdit, PromptEdit, FeatureEdit)
 LISTEN_HELP = (
     "The unedited clip, and those of the latest requests with the same prompt, lyrics, seed and settings. All start "
     "from the same initial noise; a switch keeps the position."
@@ -38,18 +49,17 @@ SCORES_HELP = (
     "What each judge of the study gives both clips: for trained judges the probability of a value, for descriptors the "
     "value in its unit. The distance is that of the two clips' log-mel spectrograms."
 )
-CODE_HELP = (
-    "The command and the Python program that make the edited clip. The page's address makes the request anew."
-)
+LINK_HELP = "Whoever opens it sees the same fields, and hears this clip if the study has it."
+CODE_HELP = "The command and the Python program that make the edited clip."
 
 
-def layout(fault: str) -> Component:
-    """The panels, empty until something is rendered; `fault` is a sentence on the address."""
-    alert = dmc.Alert(fault, id="lab-error", title="This cannot be rendered", color="red", variant="light")
-    error = html.Div(alert, id="lab-error-holder", hidden=not fault, role="alert")
+def layout() -> Component:
+    """The panels, empty until something is rendered."""
+    alert = dmc.Alert("", id="lab-error", title="This cannot be rendered", color="red", variant="light")
+    error = html.Div(alert, id="lab-error-holder", hidden=True, role="alert")
     progress = html.Div(
         [
-            dmc.Text("Nothing has been rendered yet.", id="lab-status", size="sm"),
+            dmc.Text("Looking whether the study has this clip.", id="lab-status", size="sm"),
             dmc.Progress(id="lab-progress", value=0, **{"aria-label": "progress"}),
         ],
         role="status",
@@ -66,7 +76,7 @@ def layout(fault: str) -> Component:
         hidden=True,
         title=DIFFERENCE_HELP,
     )
-    listen = panel("Listen", error, progress, ab_player("lab-players"), difference, help=LISTEN_HELP)
+    listen = panel("Listen", error, progress, ab_player("lab-players"), difference, _link(), help=LISTEN_HELP)
     return dmc.Stack(
         [
             listen,
@@ -79,6 +89,13 @@ def layout(fault: str) -> Component:
         ],
         gap="md",
     )
+
+
+def _link() -> Component:
+    """The link to the latest clip; the page's script copies it."""
+    link = html.A("Link to this clip", id="lab-link", href="", target="_blank", className="lab-link")
+    copy = dmc.Button("Copy link", id="lab-copy-link", size="compact-sm", variant="light")
+    return html.Div(dmc.Group([copy, link], gap="sm"), id="lab-link-holder", hidden=True, title=LINK_HELP)
 
 
 def _code() -> list[Component]:
@@ -102,10 +119,11 @@ def _code() -> list[Component]:
 
 def is_change(latest: dict[str, Any] | None, query: str) -> bool:
     """Whether a query changes what the page has rendered, with as many edits: a moved slider or a switch."""
-    if not latest or not latest.get("jobs") or latest.get("query") == query:
+    if not latest or not latest.get("jobs"):
         return False
-    before, after = (read_query(each).get("edits", "") for each in (latest.get("query"), query))
-    return before.count('"kind":') == after.count('"kind":')
+    base = LabRequest(prompt="-")
+    before, after = (read_request(read_query(each), base)[0].edits for each in (latest.get("query"), query))
+    return len(before) == len(after) and before != after
 
 
 def register(app: dash.Dash, context: Context) -> None:
@@ -117,6 +135,7 @@ def register(app: dash.Dash, context: Context) -> None:
         Output("lab-progress", "value"),
         Output("lab-over", "data"),
         Output("lab-cancel", "disabled"),
+        Output("lab-cancel", "children"),
         Output("lab-error", "children", allow_duplicate=True),
         Output("lab-error-holder", "hidden", allow_duplicate=True),
         Output("lab-players", "data-sides"),
@@ -127,6 +146,8 @@ def register(app: dash.Dash, context: Context) -> None:
         Output("lab-command", "children"),
         Output("lab-python", "children"),
         Output("lab-code-holder", "hidden"),
+        Output("lab-link", "href"),
+        Output("lab-link-holder", "hidden"),
         Input("lab-tick", "n_intervals"),
         State("lab-asked", "data"),
         prevent_initial_call=True,
@@ -145,6 +166,7 @@ def register(app: dash.Dash, context: Context) -> None:
             100 * latest.progress,
             latest.id if latest.is_over else None,
             latest.is_over,
+            "Stop scoring" if latest.state == "scoring" else "Cancel",
             latest.error,
             not latest.error,
             sides(study, heard) if shown else dash.no_update,
@@ -152,9 +174,10 @@ def register(app: dash.Dash, context: Context) -> None:
             not (shown and shown.request.active),
             _scores(latest.scores) if latest.scores else dash.no_update,
             not (made and made.scores),
-            as_command(study, latest.request),
-            as_python(study, latest.request),
-            latest.rendered is None,
+            *((as_command(study, made.request), as_python(study, made.request)) if made else ("", "")),
+            made is None,
+            link_to(made.request) if made else "",
+            made is None,
         )
 
     @app.callback(
@@ -170,6 +193,11 @@ def register(app: dash.Dash, context: Context) -> None:
         return True
 
 
+def link_to(request: LabRequest) -> str:
+    """The address of the page with a request."""
+    return address(PATH) + write_query(dict(request.query()))
+
+
 def _same_clip(job: Job, other: Job) -> bool:
     bare = [each.request.model_copy(update={"edits": ()}) for each in (job, other)]
     return bare[0] == bare[1]
@@ -179,12 +207,14 @@ def _status(context: Context, job: Job) -> str:
     ahead = context.jobs.ahead(job.id)
     if job.state == "waiting" and ahead:
         return f"Waiting: {ahead} {'clip is' if ahead == 1 else 'clips are'} rendered first."
+    if job.rendered and job.state == "cancelled":
+        return "Ready to be heard. Scoring was stopped."
     if job.rendered and not job.request.active:
         return "No edit is on: you hear the unedited clip."
     texts = {
         "scoring": "Ready to be heard. Judges are listening.",
         "done": "Ready to be heard.",
-        "failed": "Not rendered.",
+        "failed": "Ready to be heard, but not scored." if job.rendered else "Not rendered.",
     }
     return texts.get(job.state, f"{job.message}.")
 
@@ -209,7 +239,7 @@ def sides(study: Study, jobs: Sequence[Job]) -> str:
 
 
 def _strengths(request: LabRequest) -> list[float]:
-    return [edit.strength for edit in request.active if isinstance(edit, SteerEdit | FeatureEdit)]
+    return [edit.strength for edit in request.active if isinstance(edit, WITH_STRENGTH)]
 
 
 def _without_strength(request: LabRequest) -> str | None:
@@ -217,7 +247,7 @@ def _without_strength(request: LabRequest) -> str | None:
     if len(_strengths(request)) != 1:
         return None
     bare = [
-        edit.model_copy(update={"strength": 0.0}) if isinstance(edit, SteerEdit | FeatureEdit) else edit
+        edit.model_copy(update={"strength": 0.0}) if isinstance(edit, WITH_STRENGTH) else edit
         for edit in request.active
     ]
     return edits_as_text(bare)
@@ -229,13 +259,22 @@ def title(request: LabRequest) -> str:
 
 
 def _named(edit: LabEdit) -> str:
-    where = ", ".join(edit.sites[:2]) + (" …" if len(edit.sites) > 2 else "")
-    if edit.kind == "steer":
-        name = f"{edit.pack} × {_signed(edit.strength)}"
-        return f"{name} at {where}" if edit.sites else name
-    if edit.kind == "feature":
-        return f"feature {edit.feature} × {_signed(edit.strength)}"
-    return f"{edit.kind} {where}"
+    if isinstance(edit, WITH_STRENGTH):
+        name = f"{_what(edit)} × {_signed(edit.strength)}"
+        return f"{name} at {_where(edit.sites)}" if isinstance(edit, SteerEdit) and edit.sites else name
+    return f"{edit.kind} {_where(edit.sites)}"
+
+
+def _what(edit: SteerEdit | SliderEdit | PromptEdit | FeatureEdit) -> str:
+    if isinstance(edit, SteerEdit):
+        return edit.pack
+    if isinstance(edit, SliderEdit):
+        return f"slider {edit.slider}"
+    return edit.method if isinstance(edit, PromptEdit) else f"feature {edit.feature}"
+
+
+def _where(sites: Sequence[str]) -> str:
+    return ", ".join(sites[:2]) + (" …" if len(sites) > 2 else "")
 
 
 def _signed(strength: float) -> str:

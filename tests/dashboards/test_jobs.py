@@ -1,6 +1,8 @@
 """Jobs in the background: their order and places, cancelling, errors, and a renderer that never stops the queue."""
 
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -11,11 +13,12 @@ from analyses.lab.lab import Lab, Rendered, Report
 from analyses.lab.request import LabRequest, request_of
 from analyses.lab.scores import Scores
 from cache.errors import UserError
-from dashboards.jobs import FAULT, MOST_WAITING, NO_MEMORY, Jobs
+from dashboards.jobs import FAULT, MOST_WAITING, NO_MEMORY, Jobs, Renders
 from workbench.models.ace_step import AceStep15
 from workbench.studies.study import Study
 
 SECONDS = 60.0
+Start = Callable[[Renders], Jobs]
 
 
 class Waits:
@@ -29,6 +32,10 @@ class Waits:
     def load(self, study: Study, report: Report) -> None:
         del report
         self.asked.append(f"load {study.path.name}")
+
+    def held(self, study: Study, request: LabRequest) -> Rendered | None:
+        del study
+        return Rendered("a.flac", "held.flac", 4.0) if request.prompt == "held" else None
 
     def render(self, study: Study, request: LabRequest, report: Report) -> Rendered:
         del study
@@ -74,13 +81,25 @@ class Fails(Waits):
         return Rendered("a.flac", "b.flac", 4.0)
 
 
+@pytest.fixture
+def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
+    """Starts queues whose judges listen without a pause; their threads end with the test."""
+    monkeypatch.setattr("dashboards.jobs.QUIET_SECONDS", 0.0)
+    with ExitStack() as ending:
+
+        def started(lab: Renders) -> Jobs:
+            return ending.enter_context(closing(Jobs(lab=lab)))
+
+        yield started
+
+
 def ask(prompt: str) -> LabRequest:
     return LabRequest(prompt=prompt)
 
 
-def test_two_users_queue_and_see_their_place(study: Study) -> None:
+def test_two_users_queue_and_see_their_place(study: Study, start: Start) -> None:
     lab = Waits()
-    jobs = Jobs(lab=lab)
+    jobs = start(lab)
     one, two, three = (jobs.submit(study, ask(name)) for name in ("one", "two", "three"))
     assert lab.begun.acquire(timeout=SECONDS)
     assert [jobs.ahead(job.id) for job in (one, two, three)] == [0, 1, 2]
@@ -97,9 +116,9 @@ def test_two_users_queue_and_see_their_place(study: Study) -> None:
     assert jobs.get("nonsense") is None
 
 
-def test_the_model_is_loaded_once_before_the_first_job(study: Study) -> None:
+def test_the_model_is_loaded_once_before_the_first_job(study: Study, start: Start) -> None:
     lab = Waits()
-    jobs = Jobs(lab=lab)
+    jobs = start(lab)
     jobs.prepare(study)
     jobs.prepare(study)
     for _ in range(4):
@@ -110,9 +129,9 @@ def test_the_model_is_loaded_once_before_the_first_job(study: Study) -> None:
     assert lab.asked == [f"load {study.path.name}", "one"]
 
 
-def test_no_sound_waits_for_judges(study: Study) -> None:
+def test_no_sound_waits_for_judges(study: Study, start: Start) -> None:
     lab = Deaf()
-    jobs = Jobs(lab=lab)
+    jobs = start(lab)
     for _ in range(8):
         lab.steps.release()
     first, second = jobs.submit(study, ask("first")), jobs.submit(study, ask("second"))
@@ -124,9 +143,9 @@ def test_no_sound_waits_for_judges(study: Study) -> None:
         assert done is not None and done.state == "done"
 
 
-def test_a_cancelled_rendering_ends_before_its_next_step(study: Study) -> None:
+def test_a_cancelled_rendering_ends_before_its_next_step(study: Study, start: Start) -> None:
     lab = Waits()
-    jobs = Jobs(lab=lab)
+    jobs = start(lab)
     first = jobs.submit(study, ask("first"))
     assert lab.begun.acquire(timeout=SECONDS)
     jobs.cancel(first.id)
@@ -147,17 +166,19 @@ def test_a_cancelled_rendering_ends_before_its_next_step(study: Study) -> None:
     ("prompt", "said"),
     [("user", "Give another pack."), ("memory", NO_MEMORY), ("cuda", NO_MEMORY), ("bug", FAULT), ("folder", FAULT)],
 )  # fmt: skip
-def test_an_error_is_a_sentence_and_the_next_job_works(study: Study, prompt: str, said: str) -> None:
-    jobs = Jobs(lab=Fails())
+def test_an_error_is_a_sentence_and_the_next_job_works(
+    study: Study, start: Start, prompt: str, said: str
+) -> None:
+    jobs = start(Fails())
     failed = jobs.wait(jobs.submit(study, ask(prompt)).id, SECONDS)
     assert failed is not None and (failed.state, failed.error) == ("failed", said)
     good = jobs.wait(jobs.submit(study, ask("good")).id, SECONDS)
     assert good is not None and good.state == "done"
 
 
-def test_the_queue_is_bounded(study: Study) -> None:
+def test_the_queue_is_bounded(study: Study, start: Start) -> None:
     lab = Waits()
-    jobs = Jobs(lab=lab)
+    jobs = start(lab)
     queued = [jobs.submit(study, ask("first"))]
     assert lab.begun.acquire(timeout=SECONDS)
     queued += [jobs.submit(study, ask("x")) for _ in range(MOST_WAITING)]
@@ -166,6 +187,40 @@ def test_the_queue_is_bounded(study: Study) -> None:
     for job in queued:
         jobs.cancel(job.id)
     lab.steps.release()
+
+
+def test_clips_that_the_study_has_are_there_at_once_and_are_scored(study: Study, start: Start) -> None:
+    lab = Waits()
+    jobs = start(lab)
+    assert jobs.recall(study, ask("other")) is None
+    job = jobs.recall(study, ask("held"))
+    assert job is not None and job.state == "scoring"
+    assert job.rendered == Rendered("a.flac", "held.flac", 4.0)
+    done = jobs.wait(job.id, SECONDS)
+    assert done is not None and (done.state, done.scores) == ("done", Scores((), 1.0))
+    assert (lab.asked, lab.scored) == ([], ["held"]), "nothing is rendered"
+
+
+def test_closing_cancels_what_there_is_and_ends_the_threads(study: Study, start: Start) -> None:
+    lab = Waits()
+    jobs = start(lab)
+    rendered, waits = jobs.submit(study, ask("first")), jobs.submit(study, ask("second"))
+    assert lab.begun.acquire(timeout=SECONDS)
+    threads = list(jobs._threads)
+    assert len(threads) == 2 and all(thread.is_alive() for thread in threads)
+    closing = threading.Thread(target=jobs.close, args=(SECONDS,))
+    closing.start()
+    assert jobs.wait(waits.id, SECONDS) is not None
+    lab.steps.release()
+    closing.join(SECONDS)
+    assert not any(thread.is_alive() for thread in (closing, *threads))
+    assert lab.asked == ["first"]
+    states = [job.state for id in (rendered.id, waits.id) if (job := jobs.get(id))]
+    assert states == ["cancelled", "cancelled"]
+    jobs.prepare(study)
+    with pytest.raises(UserError, match="The dashboard is ending"):
+        jobs.submit(study, ask("third"))
+    assert lab.asked == ["first"]
 
 
 class Stops(Lab):
@@ -184,11 +239,13 @@ class Stops(Lab):
         return super().render(study, request, watched)
 
 
-def test_a_cancelled_organism_leaves_no_file(organism_shared: AceStep15, tmp_path: Path) -> None:
+def test_a_cancelled_organism_leaves_no_file(
+    organism_shared: AceStep15, start: Start, tmp_path: Path
+) -> None:
     study = lab_study(organism_shared, tmp_path / "lab", settings={"duration": 1.0})
     lab = Stops(model=organism_shared)
     lab.seen = []
-    lab.jobs = jobs = Jobs(lab=lab)
+    lab.jobs = jobs = start(lab)
     before = sorted(study.path.rglob("*"))
     request = request_of({"prompt": "a slow song", "edits": [{"kind": "ablate", "sites": ["tf3.mlp"]}]})
     jobs.submit(study, request)

@@ -1,6 +1,8 @@
 """The lab's page without a browser: fields and addresses of requests, what is shown of jobs, and hostile addresses."""
 
 import json
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import pytest
 from dash.exceptions import PreventUpdate
 
 from analyses.lab.lab import Rendered, Report
-from analyses.lab.request import LabRequest, request_of
+from analyses.lab.request import LabRequest, PromptEdit, request_of
 from analyses.lab.scores import Reading, Score, Scores
 from cache.errors import UserError
 from dashboards.address import LOCAL
@@ -24,9 +26,14 @@ EDITS: list[dict[str, Any]] = [
     {"kind": "patch", "sites": ["tf3.cross_attn"], "prompt": "a <b>fast</b> song", "segments": ["text"]},
     {"kind": "ablate", "sites": ["tf3.mlp", "tf4.mlp"], "on": False, "steps": [0, 2], "tokens": [3, 3]},
     {"kind": "steer", "pack": "mood", "strength": -7.5, "unit": "norm"},
+    {"kind": "slider", "slider": "mine", "strength": 0.5, "steps": [0, 1]},
+    {"kind": "prompt", "method": "pci", "positive": "a happy song", "negative": "a sad song", "strength": 2},
     {"kind": "feature", "sae": "tf3.cross_attn", "feature": 7, "sites": ["tf3.cross_attn"], "ignore_gate": True},
 ]  # fmt: skip
 ASKED = {"prompt": "a slow song", "lyrics": "la\nla", "seed": 2**64 - 1, "duration": 2.5, "edits": EDITS}
+
+
+CLIPS = Rendered("audio/clips/00000.flac", "audio/clips/00001.flac", 1.0)
 
 
 class Instant:
@@ -34,12 +41,16 @@ class Instant:
 
     def load(self, study: Study, report: Report) -> None: ...
 
+    def held(self, study: Study, request: LabRequest) -> Rendered | None:
+        del study
+        return CLIPS if request.prompt == "held" else None
+
     def render(self, study: Study, request: LabRequest, report: Report) -> Rendered:
         del study
         report("Denoising, step 1 of 1", 0.0)
         if request.prompt == "refused":
             raise UserError("Block tf9 <i>does</i> not exist.")
-        return Rendered("audio/clips/00000.flac", "audio/clips/00001.flac", 1.0)
+        return CLIPS
 
     def score(self, study: Study, request: LabRequest, report: Report) -> Scores:
         del study, request, report
@@ -55,8 +66,9 @@ class Instant:
 
 
 @pytest.fixture
-def pages(study: Study) -> Context:
-    return Context(study, jobs=Jobs(lab=Instant()))
+def pages(study: Study) -> Iterator[Context]:
+    with closing(Jobs(lab=Instant())) as jobs:
+        yield Context(study, jobs=jobs)
 
 
 @pytest.fixture
@@ -84,7 +96,7 @@ def form(study: Study, request: LabRequest) -> list[Any]:
 
 def test_the_fields_of_a_request_give_it_again(study: Study) -> None:
     request = request_of(ASKED)
-    assert lab.form_request(form(study, request)) == request
+    assert lab.form_request(study, form(study, request)) == request
     assert lab.asked(study, request.query()) == (request, "")
 
 
@@ -96,21 +108,58 @@ def test_an_address_may_name_a_clip_of_the_study(study: Study) -> None:
 
 
 @pytest.mark.parametrize(
-    ("query", "said"),
+    ("query", "said", "prompt"),
     [
-        ({"clip": "9999"}, "There is no clip '9999'"),
-        ({"clip": "../x"}, "There is no clip"),
-        ({"prompt": "x", "edits": "[1]"}, "edits.0 must be a mapping"),
-        ({"prompt": "x" * 5000}, "at most 4000 characters"),
-        ({"prompt": "x", "door": "y"}, "door is not a known name"),
+        ({"clip": "9999"}, "There is no clip '9999'", None),
+        ({"clip": "../x", "seed": "7"}, "There is no clip", None),
+        ({"prompt": "x", "edits": "[1]"}, "edit 1 must be a mapping", "x"),
+        ({"prompt": "x" * 5000}, "at most 4000 characters, not 5000", None),
+        ({"prompt": "x", "seed": "<b>"}, "seed must be a number, not '<b>'", "x"),
     ],
 )
-def test_a_hostile_address_is_told_and_the_first_clip_is_shown(
-    study: Study, pages: Context, query: dict[str, str], said: str
+def test_what_is_wrong_in_an_address_is_told_and_the_rest_is_shown(
+    study: Study, pages: Context, query: dict[str, str], said: str, prompt: str | None
 ) -> None:
     request, fault = lab.asked(study, query)
-    assert said in fault and request.prompt == study.clips.iloc[0]["prompt"]
+    assert said in fault and request.prompt == (prompt or study.clips.iloc[0]["prompt"])
+    assert request.seed == int(query.get("seed", "") == "7") * 7
     assert said in str(lab.PAGE.show(pages, query))
+
+
+def test_a_link_shows_a_clip_that_the_study_has(app: dash.Dash, pages: Context) -> None:
+    open_link = callback(app, lab, "open_link")
+    data, status = open_link("/lab", "?prompt=held")
+    assert data["query"] == "?prompt=held" and status is dash.no_update
+    result = shown(app, data)
+    assert json.loads(result["sides"])["sides"][0]["name"] == "unedited"
+    assert (result["link"], result["link hidden"]) == ("/lab?prompt=held&seed=0", False)
+    assert open_link("/lab", "?prompt=new") == ({"jobs": [], "query": "?prompt=new"}, lab.NOT_MADE)
+    with pytest.raises(PreventUpdate):
+        open_link("/features", "")
+
+
+def test_a_clip_that_is_too_long_is_told(study: Study) -> None:
+    longest = 2 * study.spec.settings.duration
+    fields = form(study, LabRequest(prompt="x", duration=longest))
+    assert lab.form_request(study, fields).duration == longest
+    fields[lab_clip.FIELDS.index("duration")] = 5000
+    with pytest.raises(UserError, match=f"at most {longest:g} s, twice that of the study's clips; got 5000"):
+        lab.form_request(study, fields)
+    assert f"at most {longest:g}" in str(lab_clip.layout(study, LabRequest(prompt="x")))
+
+
+def test_the_page_says_which_edits_there_are_not(study: Study, bare_study: Study) -> None:
+    request = LabRequest(prompt="x")
+    assert "The study has no concept sliders" in str(lab_edits.layout(study, request))
+    bare = str(lab_edits.layout(bare_study, request))
+    assert "no concept sliders (`workbench steer train-slider`) and no sparse autoencoders" in bare
+    assert "workbench steer apply --method token-embedding" in bare
+
+
+def test_a_new_prompt_edit_leads_from_one_value_of_the_prompts_concept_to_another(study: Study) -> None:
+    edit = lab_edits.new_edit(study, "prompt", "a slow sad song")
+    assert isinstance(edit, PromptEdit)
+    assert (edit.positive, edit.negative) == ("a slow sad song", "a fast sad song")
 
 
 @pytest.mark.parametrize(
@@ -136,8 +185,8 @@ def test_a_concept_is_changed_in_a_prompt(study: Study) -> None:
 
 def shown(app: dash.Dash, data: dict[str, Any] | None) -> dict[str, Any]:
     names = (
-        "status", "progress", "over", "cannot cancel", "error", "error hidden", "sides", "difference",
-        "difference hidden", "scores", "scores hidden", "command", "python", "code hidden",
+        "status", "progress", "over", "cannot cancel", "cancel", "error", "error hidden", "sides", "difference",
+        "difference hidden", "scores", "scores hidden", "command", "python", "code hidden", "link", "link hidden",
     )  # fmt: skip
     return dict(zip(names, callback(app, lab_result, "show")(1, data), strict=True))
 

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from dash import no_update
 
-from analyses.lab.request import PatchEdit, read_request
+from analyses.lab.request import LabRequest, PatchEdit, read_request
 from analyses.sae.spec import DEAD_AFTER
 from dashboards.app import create_app
 from dashboards.components import patching_clips
@@ -291,13 +291,14 @@ def test_a_cell_leads_to_the_features_probe_vectors_and_lab_of_its_site(app: das
     assert (path, probe["concept"], probe["site"]) == ("/probes", "drums", "tf3.cross_attn")
     assert probe["step"] in ["0", "2", "4", "6"]
     path, lab = links["Open in the lab"]
-    request = read_request(lab)
+    base = LabRequest(prompt="-")
+    request, _ = read_request(lab, base)
     (edit,) = request.edits
     assert isinstance(edit, PatchEdit)
     assert (path, edit.sites, edit.target, edit.steps) == ("/lab", ("tf3.cross_attn",), "conditioning", None)
     assert ("without drums" in edit.prompt, "with drums" in request.prompt, request.seed) == (True, True, 103)
     steps = linked(show_cell(app, "?result=steps&concept=drums&arm=tf3+steps+2–3")["links"])
-    (edit,) = read_request(steps["Open in the lab"][1]).edits
+    (edit,) = read_request(steps["Open in the lab"][1], base)[0].edits
     assert edit.steps == (2, 3)
     null = linked(show_cell(app, "?concept=drums&arm=tf1+null+random")["links"])
     assert "Open in the lab" not in null

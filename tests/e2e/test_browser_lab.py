@@ -1,6 +1,7 @@
 """The lab in a real browser: edit, render by a key, hear both clips, move a strength, be refused, cancel."""
 
 import json
+from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
 
@@ -9,7 +10,7 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 
 from analyses.lab.folder import lab_study
 from analyses.lab.lab import Lab
-from analyses.lab.request import read_request
+from analyses.lab.request import LabRequest, read_request
 from analyses.lab.scores import ALWAYS
 from dashboards.address import LOCAL
 from dashboards.app import make_app
@@ -28,8 +29,8 @@ def test_edit_render_and_hear(
 ) -> None:
     monkeypatch.setattr("analyses.lab.scores.ALWAYS", ALWAYS[:1])
     study = lab_study(organism_shared, tmp_path / "lab", settings={"duration": 2.0, "num_steps": 4})
-    context = Context(study, jobs=Jobs(lab=Lab(model=organism_shared)))
-    with served(make_app(context, LOCAL)) as address:
+    jobs = Jobs(lab=Lab(model=organism_shared))
+    with closing(jobs), served(make_app(Context(study, jobs=jobs), LOCAL)) as address:
         page = browser.new_page(viewport={"width": 1440, "height": 900})
         page.set_default_timeout(WAIT_MS)
         faults: list[str] = []
@@ -47,7 +48,13 @@ def test_edit_render_and_hear(
         page.wait_for_function("() => document.querySelector('#lab-players audio').currentTime > 0")
         expect(page.locator("#lab-scores")).to_contain_text("embedded")
         expect(page.locator("#lab-difference")).to_be_visible()
-        assert read_request(read_query(page.url.partition("?")[2])).edits[0].kind == "patch"
+        asked, _ = read_request(read_query(page.url.partition("?")[2]), LabRequest(prompt="-"))
+        assert asked.edits[0].kind == "patch"
+
+        link = page.locator("#lab-link").get_attribute("href")
+        page.goto(f"{address}{link}")
+        expect(page.locator("#lab-players .ab-name")).to_have_text(["unedited", "patch tf3.cross_attn"])
+        expect(page.locator("#lab-scores")).to_contain_text("embedded")
 
         page.get_by_role("button", name="+ Ablate").click()
         card = page.locator(".lab-card").nth(1)

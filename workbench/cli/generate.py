@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from analyses.steering.vector import Vector
     from workbench.engine.edits import Edit
     from workbench.engine.runs import Clip
+    from workbench.models.base import AudioDiffusionModel
 
 
 def generate(
@@ -56,7 +57,7 @@ def generate(
         typer.Option(help="Edit as JSON, as the lab writes it (see the how-to on the lab). Repeatable."),
     ] = None,
     study: Annotated[
-        Path | None, typer.Option(help="Study whose vectors and autoencoders the edits name.")
+        Path | None, typer.Option(help="Study whose vectors, sliders and autoencoders the edits name.")
     ] = None,
     duration: Duration = None,
     num_steps: NumSteps = None,
@@ -93,20 +94,24 @@ def generate(
     clip = Clip(prompt, seed, lyrics)
     edits = [
         *(vector.at(value, **how) for vector, value in zip(vectors, strengths, strict=True)),
-        _asked_edits(edit or [], clip, study, adapter.block_names),
+        _asked_edits(edit or [], clip, settings, study, adapter),
     ]
     made = adapter.generate(clip, settings, edits=edits)
     output.print(f"Wrote {made.save(out)} ({settings.duration:g} s).", soft_wrap=True)
 
 
 def _asked_edits(
-    texts: list[str], clip: "Clip", study: Path | None, block_names: tuple[str, ...]
+    texts: list[str],
+    clip: "Clip",
+    settings: GenerationSettings,
+    study: Path | None,
+    model: "AudioDiffusionModel",
 ) -> "tuple[Edit, ...]":
     """Return the edits that are written as JSON."""
-    from analyses.lab.edits import edits_of
+    from analyses.lab.edits import Place, edits_of
     from analyses.lab.request import edit_of
 
-    return edits_of(tuple(map(edit_of, texts)), clip, study, block_names)
+    return edits_of(tuple(map(edit_of, texts)), Place(clip, settings, study, model.block_names, model))
 
 
 def _refuse_without_vectors(given: dict[str, Any]) -> None:

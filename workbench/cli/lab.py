@@ -1,6 +1,6 @@
 """The `workbench lab` command: make clips with edits in the browser, without a traced study."""
 
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
@@ -11,6 +11,7 @@ from cache.errors import UserError
 from dashboards.address import LOCAL
 from workbench.cli.console import Device, console
 from workbench.cli.model_options import Duration, Guidance, ModelDtype, ModelOptions, NumSteps
+from workbench.cli.signals import ended_in_order
 from workbench.prompts.defaults import PROMPT_SET
 
 
@@ -54,10 +55,13 @@ def lab(
         )
     adapter = load_model(model, device=device, dtype=model_dtype)
     with ExitStack() as ending:
+        ending.enter_context(ended_in_order())
         kept = "the study"
         if out is None:
-            out = Path(ending.enter_context(TemporaryDirectory(prefix="workbench-lab-"))) / "lab"
+            folder = TemporaryDirectory(prefix="workbench-lab-", ignore_cleanup_errors=True)
+            out = Path(ending.enter_context(folder)) / "lab"
             kept = "a folder that is removed when the lab ends (--out keeps them)"
         study = lab_study(adapter, out, prompts or PROMPT_SET, settings)
         console.print(f"The clips are kept in {kept}: {out}", soft_wrap=True)
-        serve(study.path, Address(host, port), jobs=Jobs(device, Lab(device, adapter)), page=PATH)
+        jobs = ending.enter_context(closing(Jobs(device, Lab(device, adapter))))
+        serve(study.path, Address(host, port), jobs=jobs, page=PATH)

@@ -1,6 +1,7 @@
 """The `workbench` command. Slow modules are imported inside the commands, so that `--help` is quick."""
 
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -191,20 +192,21 @@ def dashboard(
     from dashboards.studies_folder import is_folder_of_studies
 
     address = Address(host, port, tuple(allow_host or ()), url_prefix, allow_frames)
-    jobs = Jobs(device)
     if site and not sae:
         raise UserError("--site is that of an autoencoder: give its folder with --sae.")
-    if is_folder_of_studies(study_folder):
-        if compare is not None or allow_store or sae:
-            raise UserError(
-                f"{study_folder} is a folder of studies: --compare, --sae and --allow-store need one study's folder. "
-                "Studies of one folder can be compared with each other without --compare."
-            )
-        run(StudiesDashboard(study_folder, address, published=published, jobs=jobs), study_folder, address)
-        return
-    study = open_study(study_folder, allow_store)
-    page = _features_page(study, sae, site, device) if sae else "/"
-    serve(study_folder, address, compare=compare, published=published, jobs=jobs, page=page)
+    with closing(Jobs(device)) as jobs:
+        if is_folder_of_studies(study_folder):
+            if compare is not None or allow_store or sae:
+                raise UserError(
+                    f"{study_folder} is a folder of studies: --compare, --sae and --allow-store need one study's "
+                    "folder. Studies of one folder can be compared with each other without --compare."
+                )
+            application = StudiesDashboard(study_folder, address, published=published, jobs=jobs)
+            run(application, study_folder, address)
+            return
+        study = open_study(study_folder, allow_store)
+        page = _features_page(study, sae, site, device) if sae else "/"
+        serve(study_folder, address, compare=compare, published=published, jobs=jobs, page=page)
 
 
 def _features_page(study: "Study", source: str, site: str, device: str) -> str:

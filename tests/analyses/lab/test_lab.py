@@ -16,14 +16,21 @@ from analyses.lab.request import LabRequest, request_of
 from analyses.lab.scores import Scores
 from analyses.sae.names import sae_folder
 from analyses.steering.caa import caa
+from analyses.steering.slider import Factors, Slider, linear_sites
+from analyses.steering.study_files import pack_file, slider_file
 from analyses.steering.study_packs import save_pack
+from analyses.steering.text_embedding import text_embedding
+from analyses.steering.vector import load_vector
 from cache.errors import UserError
 from tests.e2e.cli import Workbench, workbench
 from tests.tolerances import AUDIO_STEP, difference
 from tests.workbench.sae.random_sae import random_sae
 from workbench.audio import read_audio
+from workbench.engine.edits import Run
+from workbench.engine.runs import Clip
 from workbench.engine.settings import GenerationSettings
 from workbench.engine.sites import Site
+from workbench.engine.tensors import HashedTensor
 from workbench.models.ace_step import AceStep15
 from workbench.sae.folder import save_folder
 from workbench.sae.gate import Gate, set_gate
@@ -40,6 +47,14 @@ EDITS: list[dict[str, Any]] = [
     {"kind": "feature", "sae": "own", "feature": 1, "sites": ["tf1.cross_attn"], "mode": "inject"},
     {"kind": "ablate", "sites": ["tf0.block"], "on": False},
 ]
+OTHERS: list[dict[str, Any]] = [
+    {"kind": "slider", "slider": "mood", "strength": 0.5, "steps": [0, 1]},
+    {"kind": "prompt", "method": "free-sliders", "positive": OTHER, "negative": PROMPT, "sites": ["tf3.cross_attn"]},
+    {"kind": "prompt", "method": "text-embedding", "positive": OTHER, "negative": PROMPT, "strength": 0.5},
+    {"kind": "prompt", "method": "pci", "positive": OTHER, "negative": PROMPT, "sites": ["tf4.cross_attn"]},
+    {"kind": "steer", "pack": "mood", "sites": ["*.cross_attn"], "passes": "cond_on_both", "operation": "clamp"},
+    {"kind": "patch", "sites": ["*.mlp", "tf0.self_attn"], "prompt": OTHER, "target": "output", "steps": [3, 3]},
+]  # fmt: skip
 GATED = {"kind": "feature", "sae": "gated", "feature": 1, "sites": ["tf1.cross_attn"]}
 
 
@@ -52,12 +67,32 @@ def study(organism_shared: AceStep15, tmp_path_factory: pytest.TempPathFactory) 
     save_pack(study.path, "mood", vector)
     huge = {site: directions * 1e38 for site, directions in vector.directions.items()}
     save_pack(study.path, "huge", replace(vector, directions=huge, raw_norms={}))
+    slider_of(organism_shared, settings).save(slider_file(study.path, "mood"), study.path)
     sae = random_sae(d_in=organism_shared.channels(Site.parse("tf1.cross_attn")))
     save_folder(sae, sae_folder(study, "own"))
     sigmas = tuple(organism_shared.sigmas(settings))
     set_gate(sae, Gate(steps=(3,), sigmas=sigmas[3:], explained_variance=(0.1,), loss_recovered=(None,)))
     save_folder(sae, sae_folder(study, "gated"))
     return study
+
+
+def slider_of(model: AceStep15, settings: GenerationSettings) -> Slider:
+    """A small slider of one module's weights."""
+    site = Site.parse("tf2.cross_attn.q")
+    module = next(name for name, found in linear_sites(model).items() if found == site)
+    linear = model.linear(site)
+    down, up = np.full((1, linear.in_features), 0.01), np.full((linear.out_features, 1), 0.5)
+    return Slider(
+        concept="mood",
+        positive="happy",
+        negative="sad",
+        factors={str(site): Factors(module, HashedTensor.of(down), HashedTensor.of(up))},
+        alpha=1.0,
+        model=model.describe(),
+        settings=settings,
+        sigmas=tuple(model.sigmas(settings)),
+        training={},
+    )
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +131,33 @@ def test_clips_are_runs_of_the_study_and_are_made_once(
     assert (plain.edited, told) == (clips.unedited, []), "an edit that is off is none"
 
 
+def test_clips_that_the_study_has_are_found_without_a_model(
+    lab: Lab, study: Study, rendered: tuple[Rendered, list[str]]
+) -> None:
+    other = Lab()
+    assert other.held(study, asked(*EDITS)) == rendered[0]
+    assert other.held(study, asked(EDITS[0])) is None, "was not made"
+    assert other.held(study, asked({"kind": "ablate", "sites": ["door"]})) is None
+    everywhere = asked({"kind": "ablate", "sites": ["*.self_attn.q"], "tokens": [0, 0], "steps": [3, 3]})
+    made, _ = render(lab, study, everywhere)
+    assert (other.held(study, everywhere), lab.held(study, everywhere)) == (None, made), (
+        "depends on the model"
+    )
+
+
+def test_a_prompt_is_switched_for_the_last_steps(study: Study, organism_shared: AceStep15) -> None:
+    for strength, prompt, steps in ((3.0, OTHER, (1, 3)), (-1.0, PROMPT, (3, 3))):
+        _, (_, run) = plan(study, asked({**OTHERS[3], "strength": strength}), organism_shared)
+        (edit,) = run.edits
+        assert (edit.sources, edit.window.steps) == ((Run(Clip(prompt, 5)),), steps)
+
+
+def test_a_trial_finds_the_runs_of_prompt_edits(lab: Lab, study: Study, organism_shared: AceStep15) -> None:
+    method = text_embedding(organism_shared, "mood", settings=study.spec.settings)
+    _, runs = plan(study, asked(OTHERS[2]), organism_shared)
+    assert runs[1].edits == method.at(0.5, positive=Clip(OTHER, 5), negative=Clip(PROMPT, 5))
+
+
 def test_every_judge_hears_both_clips(
     lab: Lab, study: Study, rendered: tuple[Rendered, list[str]], monkeypatch: MonkeyPatch
 ) -> None:
@@ -130,6 +192,12 @@ def test_every_judge_hears_both_clips(
         ({"kind": "steer", "pack": "../door"}, r"has no steering vector '../door' \(it has huge, mood\)"),
         ({"kind": "steer", "pack": "mood", "sites": ["tf1.mlp"]}, "no direction at tf1.mlp"),
         ({"kind": "steer", "pack": "mood", "steps": [0, 4]}, "steps of 'mood' must be from 0 to 3"),
+        ({"kind": "slider", "slider": "../mood"}, r"has no concept slider '../mood' \(it has mood\)"),
+        ({"kind": "slider", "slider": "mood", "steps": [0, 4]}, "steps of 'mood' must be from 0 to 3"),
+        ({**OTHERS[3], "strength": 0.5}, "whole number of steps"),
+        ({**OTHERS[3], "steps": [0, 1]}, "number of last steps"),
+        ({**OTHERS[1], "sites": ["tf3.mlp"]}, "must be cross-attentions"),
+        ({"kind": "ablate", "sites": ["*.door"]}, "'tf0.door' is not a site"),
         ({**EDITS[3], "sae": "../door"}, "no sparse autoencoder named '../door'"),
         ({**EDITS[3], "feature": 20}, "20"),
         (GATED, "may not be used at step 3"),
@@ -155,22 +223,35 @@ def test_settings_and_numbers_that_overflow_are_told(lab: Lab, study: Study) -> 
             render(lab, study, asked({"kind": "steer", "pack": "huge", "strength": 1000}))
 
 
+def test_a_vector_is_fitted_to_other_steps(lab: Lab, study: Study, organism_shared: AceStep15) -> None:
+    edit = {"kind": "steer", "pack": "mood", "resample": True}
+    longer = asked(edit).model_copy(update={"steps": 5})
+    with pytest.raises(UserError, match="steps"):
+        render(lab, study, asked({**edit, "resample": False}).model_copy(update={"steps": 5}))
+    _, (_, run) = plan(study, longer, organism_shared)
+    sigmas = organism_shared.sigmas(longer.settings(study.spec.settings))
+    assert run.edits == load_vector(pack_file(study.path, "mood")).resampled(sigmas).at(1.0)
+    assert ".resampled(model.sigmas(settings)).at(1.0)" in as_python(study, longer)
+
+
+@pytest.mark.parametrize("edits", [EDITS, OTHERS], ids=["first", "others"])
 def test_command_and_python_make_the_same_clip(
+    lab: Lab,
     study: Study,
-    rendered: tuple[Rendered, list[str]],
+    edits: list[dict[str, Any]],
     workbench: Workbench,
     monkeypatch: MonkeyPatch,
     tmp_path: Path,
 ) -> None:
-    expected = audio(study, rendered[0].edited)
+    expected = audio(study, render(lab, study, asked(*edits))[0].edited)
     monkeypatch.chdir(tmp_path)
-    name, *arguments = shlex.split(as_command(study, asked(*EDITS)))
+    name, *arguments = shlex.split(as_command(study, asked(*edits)))
     outcome = workbench(*arguments)
     assert (name, outcome.code) == ("workbench", 0), outcome
     by_command = read_audio(tmp_path / "clip.flac")[0]
     assert difference(by_command, expected) <= 2 * AUDIO_STEP / np.abs(expected).max()
     (tmp_path / "clip.flac").unlink()
-    exec(as_python(study, asked(*EDITS)), {})
+    exec(as_python(study, asked(*edits)), {})
     by_python = read_audio(tmp_path / "clip.flac")[0]
     assert difference(by_python, expected) <= 2 * AUDIO_STEP / np.abs(expected).max()
 

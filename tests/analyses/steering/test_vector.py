@@ -245,9 +245,11 @@ def test_some_of_its_sites(vector: Vector) -> None:
     assert list(found.directions) == list(found.raw_norms) == ["tf0.mlp", "tf2.block"]
     assert found.reliability["site"].values.tolist() == ["tf0.mlp", "tf2.block"]
     assert found.at(1.0) == tuple(edit for edit in vector.at(1.0) if edit.sites != ("tf1.block",))
+    assert list(vector.only(["*.block"]).directions) == ["tf1.block", "tf2.block"]
     for sites, words in (
         (["tf1.mlp"], "no direction at tf1.mlp. It has tf0.mlp, tf1.block, tf2.block"),
         ([], "one"),
+        (["*.self_attn"], "at least one site of the vector: tf0.mlp, tf1.block, tf2.block"),
     ):
         with pytest.raises(UserError, match=words):
             vector.only(sites)
