@@ -246,7 +246,6 @@ def test_values_of_some_components_have_their_own_form() -> None:
 
 
 NAV: list[Any] = [{"id": {"type": "nav", "page": "/"}, "property": "style"}]
-SEARCH = {"id": "url", "property": "search"}
 ADD: dict[str, Any] = {
     "output": "lab-edits.children",
     "outputs": {"id": "lab-edits", "property": "children"},
@@ -287,14 +286,14 @@ def test_what_does_not_belong_to_the_callback_is_refused(
 
 
 def test_another_number_of_outputs_than_the_page_has_is_refused(
-    client: FlaskClient, caplog: pytest.LogCaptureFixture
+    app: dash.Dash, client: FlaskClient, caplog: pytest.LogCaptureFixture
 ) -> None:
-    body = {
-        "output": '{"page":["ALL"],"type":"nav"}.style',
-        "inputs": [{**SEARCH, "value": ""}],
-        "outputs": NAV,
-    }
-    answer = client.post(PATH, json={**body, "changedPropIds": ["url.search"]})
+    name = '{"page":["ALL"],"type":"nav"}.style'
+    inputs, state = (
+        [{**one, "value": ""} for one in app.callback_map[name][part]] for part in ("inputs", "state")
+    )
+    body = {"output": name, "inputs": inputs, "state": state, "changedPropIds": ["url.search"]}
+    answer = client.post(PATH, json={**body, "outputs": NAV})
     assert (answer.status_code, "'outputs' do not match" in answer.text) == (400, True)
     assert [record.exc_info for record in caplog.records] == [None]
 
