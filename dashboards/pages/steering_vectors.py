@@ -45,7 +45,7 @@ def layout(study: Study) -> Component:
         html.Div(
             [
                 html.Div(SELECTS.layout(_sites(study, {})), className="one-select"),
-                graph("vector-reliability-graph"),
+                html.Div(graph("vector-reliability-graph"), className="scroll"),
                 html.Div(id="vector-facts"),
                 html.Div(id="vector-links"),
             ],
