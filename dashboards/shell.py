@@ -20,6 +20,7 @@ from dashboards.versions import shown_version
 from workbench.studies.study import Study
 
 MAX_NAMED = 8
+UNKNOWN = "The URL asks for something that does not exist"
 LONGEST_NAME = 80  # characters of what a URL asks for
 STATES = {"damaged": "red", "outdated": "yellow"}
 """The lines above all pages about the state of the study, and their colours."""
@@ -179,7 +180,7 @@ def register(app: dash.Dash, context: Context) -> None:
             asked = [
                 f"There is no page '{shortened(page_path(path), LONGEST_NAME)}', so the {page.name.lower()} is shown."
             ]
-        return remarks(asked, "The URL asks for something that does not exist", "yellow")
+        return remarks(asked, UNKNOWN, "yellow")
 
     @app.callback(
         *(output for id in STATES for output in folded_outputs(id)),

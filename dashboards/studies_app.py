@@ -16,9 +16,12 @@ from werkzeug.wrappers import Response as AnyResponse
 from cache.errors import UserError
 from dashboards.address import Address
 from dashboards.app import Dashboard, bare_app, open_context, read_ahead
-from dashboards.components.text import page_header
+from dashboards.components.notices import remarks
+from dashboards.components.text import page_header, wide_table
 from dashboards.jobs import Jobs
-from dashboards.shell import provider, scheme_switch
+from dashboards.links import page_path
+from dashboards.names import shortened
+from dashboards.shell import LONGEST_NAME, UNKNOWN, provider, scheme_switch
 from dashboards.studies_folder import KINDS, STUDY_PATH, Listed, StudiesFolder
 
 if TYPE_CHECKING:
@@ -93,6 +96,7 @@ def _list_app(folder: StudiesFolder, address: Address) -> dash.Dash:
                     align="start",
                     wrap="nowrap",
                 ),
+                html.Div(id="remarks"),
                 rows,
             ],
             id="content",
@@ -108,6 +112,15 @@ def _list_app(folder: StudiesFolder, address: Address) -> dash.Dash:
         def show(version: str | None) -> Component:
             del version  # only says that something has changed
             return _table(folder)
+
+        @app.callback(Output("remarks", "children"), Input("url", "pathname"))
+        def show_remarks(path: str | None) -> Component | None:
+            if (asked := page_path(path)) == "/":
+                return None
+            sentence = (
+                f"There is no page '{shortened(asked, LONGEST_NAME)}', so the list of studies is shown."
+            )
+            return remarks([sentence], UNKNOWN, "yellow")
 
         _add_routes(app.server, folder)
 
@@ -143,7 +156,7 @@ def _table(folder: StudiesFolder) -> Component:
     head = dmc.TableThead(dmc.TableTr([dmc.TableTh(name) for name in HEADINGS]))
     body = dmc.TableTbody([_row(folder, one) for one in folder.listed()])
     table = dmc.Table([head, body], verticalSpacing="xs", fz="sm")
-    return dmc.Paper(html.Div(table, className="facts-wrap"), withBorder=True, radius="md", p="md")
+    return dmc.Paper(wide_table(table), withBorder=True, radius="md", p="md")
 
 
 def _row(folder: StudiesFolder, one: Listed) -> Component:

@@ -55,7 +55,9 @@ class ConceptPicker:
             size="xs",
             w=220,
         )
-        turn = dmc.Pagination(id=f"{self.key}-page", value=page, total=pages, siblings=1, size="sm")
+        turn = dmc.Pagination(
+            id=f"{self.key}-page", value=page, total=pages, siblings=1, size="sm", withControls=False
+        )
         shown = dmc.Text(note, id=f"{self.key}-shown", size="xs", c="dimmed")
         return html.Div(
             dmc.Group([find, turn, shown], gap="md", align="end"),

@@ -63,7 +63,10 @@ def folded_remarks(id: str, colour: str) -> Component:
 
     Its parts are changed one by one, so that it stays open.
     """
-    parts = [html.Summary(id=f"{id}-summary"), html.Div(id=f"{id}-sentences", className="sentences")]
+    parts = [
+        html.Summary(id=f"{id}-summary"),
+        html.Div(id=f"{id}-sentences", className="sentences", tabIndex=0),
+    ]
     return html.Details(parts, id=id, hidden=True, className=f"folded {colour}")
 
 

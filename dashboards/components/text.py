@@ -80,6 +80,11 @@ def details(id: str, sentence: str, parts: list[Component]) -> Component:
     )
 
 
+def wide_table(table: Component) -> Component:
+    """A table that scrolls sideways where there is little room; by the keyboard, too."""
+    return html.Div(table, className="facts-wrap", tabIndex=0)
+
+
 def key_values(rows: dict[str, str]) -> Component:
     """A two-column table of names and values."""
     body = [dmc.TableTr([dmc.TableTh(name, w="34%"), dmc.TableTd(value)]) for name, value in rows.items()]

@@ -65,7 +65,9 @@ def layout(context: Context, query: Query) -> Component:
             ),
         )
     ]
-    pages = dmc.Pagination(id="pairs-page", total=1, value=_page(query), size="sm", mt="sm")
+    pages = dmc.Pagination(
+        id="pairs-page", total=1, value=_page(query), size="sm", mt="sm", withControls=False
+    )
     return panel(
         "Pairs",
         html.Div(controls, className="controls"),

@@ -17,7 +17,7 @@ from cache.errors import UserError
 from dashboards.components.following import follow_study
 from dashboards.components.graph import graph
 from dashboards.components.notices import remarks
-from dashboards.components.text import empty_state, panel
+from dashboards.components.text import empty_state, panel, wide_table
 from dashboards.context import Context
 from dashboards.figures import patching_comparison
 from dashboards.figures.published_map import NAMES, draw_means, maps_frame, means_frame
@@ -104,9 +104,7 @@ def _table(artefacts: pd.DataFrame) -> Component:
     rows = [
         dmc.TableTr([dmc.TableTd(str(row[name])) for name in HEADINGS]) for _, row in artefacts.iterrows()
     ]
-    return html.Div(
-        dmc.Table([head, dmc.TableTbody(rows)], verticalSpacing=4, fz="sm"), className="facts-wrap"
-    )
+    return wide_table(dmc.Table([head, dmc.TableTbody(rows)], verticalSpacing=4, fz="sm"))
 
 
 def _controls(study: Study, query: Query) -> Component:

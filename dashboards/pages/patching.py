@@ -16,7 +16,7 @@ from dashboards.components.concepts import ConceptPicker
 from dashboards.components.export import figure_data
 from dashboards.components.graph import clicked_point, figure_panel
 from dashboards.components.selects import Choice, Selects
-from dashboards.components.text import empty_state, legend
+from dashboards.components.text import empty_state, legend, wide_table
 from dashboards.context import Context
 from dashboards.drawing.grids import cell_at, lay_out
 from dashboards.figures import patching_map
@@ -262,9 +262,7 @@ def facts(result: xr.Dataset, frame: pd.DataFrame) -> Component:
             _table(heads, [[concept, *map(agreed_text, agreed[concept].values())] for concept in agreed])
         )
     notes = html.Ul([html.Li(note) for note in _notes(result, frame)], className="notes")
-    return html.Div(
-        [*(html.Div(table, className="facts-wrap") for table in tables), notes], className="facts"
-    )
+    return html.Div([*map(wide_table, tables), notes], className="facts")
 
 
 def _table(heads: dict[str, str], rows: list[list[str]]) -> Component:

@@ -8,11 +8,12 @@ from typer.testing import CliRunner
 from werkzeug.test import Client
 
 from cache.errors import UserError
-from dashboards import shell
+from dashboards import shell, studies_app
 from dashboards.address import Address
 from dashboards.app import open_context
 from dashboards.studies_app import StudiesDashboard
 from dashboards.studies_folder import StudiesFolder, is_folder_of_studies
+from tests.dashboards.test_pages import callback
 from workbench.cli.main import app as command
 from workbench.studies.study import Study
 
@@ -96,16 +97,17 @@ def test_a_new_study_appears(folder: Path) -> None:
     shutil.copytree(folder / ODD, folder / "new")
     try:
         assert client.get("/_alive").headers["Study-Version"] != before
-        (show,) = (
-            entry["callback"].__wrapped__
-            for entry in dashboard.app.callback_map.values()
-            if "callback" in entry
-        )
-        assert "/study/new/" in str(show(""))
+        assert "/study/new/" in str(callback(dashboard.app, studies_app, "show")(""))
         assert client.get("/study/new/").status_code == 200
     finally:
         shutil.rmtree(folder / "new")
     assert client.get("/study/new/").status_code == 404
+
+
+def test_an_unknown_page_is_told_on_the_list(folder: Path) -> None:
+    told = callback(StudiesDashboard(folder, Address()).app, studies_app, "show_remarks")
+    assert "There is no page '/nope', so the list of studies is shown." in str(told("/nope"))
+    assert told("/") is None
 
 
 def test_a_study_leads_to_the_others_and_is_compared_with_those_that_have_maps(folder: Path) -> None:

@@ -7,24 +7,40 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, quote, urlsplit
 
+import numpy as np
 import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator, Page, expect
 
+from dashboards.address import Address
 from dashboards.app import create_app
+from dashboards.pages import PAGES
+from dashboards.studies_app import StudiesDashboard
+from dashboards.tables.patching import TEXTS
 from tests.dashboards.served import served
-from tests.dashboards.synthetic_study import make_study, save_changed
+from tests.dashboards.synthetic_study import SAE_SITES, make_study, save_changed
+from tests.e2e.accessibility import CONTRAST, faults
+from workbench.studies.feature_notes import change_set, write
 from workbench.studies.study import Study
 
 WAIT_MS = 30_000
+EVIL = "<x-evil>lo.fi</x-evil> & $$ [red] %{x}"
 expect.set_options(timeout=WAIT_MS)
 
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
-    """The study to look at."""
-    return make_study(tmp_path_factory.mktemp("browser"))
+    """The study to look at, with names and notes that a browser could take for a part of the page."""
+    study = make_study(tmp_path_factory.mktemp("browser"))
+    result = study.result("patching-blocks")
+    texts = {text: (result[text].dims, np.full(result[text].shape, EVIL)) for text in TEXTS}
+    named = result.assign_coords(concept=[EVIL, *result["concept"].values[1:]]).assign(texts)
+    named.to_netcdf(study.path / "results" / "patching-named.nc", engine="h5netcdf")
+    for field in ("label", "note"):
+        write(study.path, SAE_SITES[0], 16, field, EVIL)
+    change_set(study.path, EVIL, SAE_SITES[0], [16])
+    return study
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +132,101 @@ def test_pages_are_reached_from_the_first(page: Page, address: str) -> None:
         page.get_by_role("link", name=name, exact=True).click()
         expect(page.get_by_role("heading", name=name, level=1)).to_be_visible()
         expect(page.locator(shown).first).to_be_visible()
+
+
+SELECTED = {
+    "/": ("clip=2", "#clip-player .player"),
+    "/patching": (f"result=named&concept={quote(EVIL)}&arm=tf3", "#cell-players .ab-side"),
+    "/probes": ("concept=drums&site=tf3.cross_attn&step=4", "#probe-folds-graph .bars path"),
+    "/features": ("feature=16", "#feature-clips .player"),
+    "/clip": ("clip=2", "#firing-features a"),
+    "/steering": ("arm=vector+×+2", "#steered-players .ab-side"),
+    "/evaluation": ("", "#alignment-preservation-graph .main-svg"),
+    "/comparison": ("", "#patching-compare-graph .main-svg"),
+}
+"""What the pages show, by path, and the last of it that appears."""
+
+
+def test_all_pages_are_accessible_and_take_any_name_for_text(page: Page, address: str) -> None:
+    """In light and in dark colours, nothing is hard to read or without a name; names and notes become no elements."""
+    page.goto(address)
+    page.locator("#page h1").wait_for()
+    found = []
+    for path in (one.path for one in PAGES):
+        query, shown = SELECTED.get(path, ("", "#page h1"))
+        page.evaluate(
+            "([pathname, search]) => dash_clientside.set_props('url', { pathname, search })",
+            [path, f"?{query}"],  # quicker than to load each page anew
+        )
+        page.locator(shown).first.wait_for()
+        found += [f"{path}, light: {fault}" for fault in faults(page)]
+        page.emulate_media(color_scheme="dark")
+        expect(page.locator("html")).to_have_attribute("data-mantine-color-scheme", "dark")
+        found += [f"{path}, dark: {fault}" for fault in faults(page, CONTRAST)]
+        page.emulate_media(color_scheme="light")
+        expect(page.locator("x-evil")).to_have_count(0)
+        if path == "/patching":
+            expect(page.locator("#patching-graph .xtick text").first).to_have_text(EVIL)
+            expect(page.locator("#patching-facts")).to_contain_text(EVIL)
+        if path == "/features":
+            expect(page.get_by_label("note")).to_have_value(EVIL)
+    assert found == []
+
+
+def test_colours_are_the_systems_until_the_switch_is_used(page: Page, address: str) -> None:
+    """From the first thing that is drawn on, so that no page flashes."""
+    page.add_init_script(
+        """new MutationObserver(() => {
+            if (document.body && !window.first) {
+                window.first = getComputedStyle(document.documentElement).backgroundColor;
+            }
+        }).observe(document, { childList: true, subtree: true });"""
+    )
+    light, dark = "rgb(247, 248, 250)", "rgb(26, 27, 30)"
+    page.emulate_media(color_scheme="dark")
+    page.goto(address)
+    assert page.evaluate("window.first") == dark
+    page.get_by_role("button", name="light or dark colours").click()
+    expect(page.locator("html")).to_have_css("background-color", light)
+    page.reload()
+    assert page.evaluate("window.first") == light
+    expect(page.get_by_role("heading", name="Overview")).to_be_visible()
+    expect(page.locator("html")).to_have_css("background-color", light)
+    page.evaluate("localStorage.clear()")  # which other tests share
+
+
+def test_studies_of_a_folder_are_opened_and_followed(
+    profile: BrowserContext, study: Study, tmp_path: Path
+) -> None:
+    odd, moved, damaged = (tmp_path / name for name in ("b <i>", "moved", "damaged"))
+    for folder in (tmp_path / "a", odd):
+        shutil.copytree(study.path, folder, ignore=shutil.ignore_patterns("activations.zarr", "sae", "audio"))
+    damaged.mkdir()
+    (damaged / "study.json").write_text("{")
+    page = profile.new_page()
+    with served(StudiesDashboard(tmp_path, Address())) as url:
+        page.goto(url)
+        rows = page.locator("#studies tbody tr")
+        expect(rows).to_have_count(3)
+        expect(rows.nth(2)).to_contain_text("study.json is damaged")
+        page.get_by_role("link", name="b <i>").click()
+        expect(page).to_have_title("Overview · b <i>")
+        page.locator(".study-switch summary").click()
+        page.get_by_role("link", name="a", exact=True).click()
+        expect(page).to_have_title("Overview · a")
+        page.go_back()
+        expect(page).to_have_title("Overview · b <i>")
+        (odd / "study.json").write_text("{")
+        expect(page.get_by_role("alert").filter(has_text="study.json is damaged").first).to_be_visible()
+        odd.rename(moved)
+        expect(page.locator("#connection")).to_contain_text("There is no study 'b <i>' in")
+        page.go_back()
+        expect(rows.nth(2)).to_contain_text("moved")
+        shutil.copy(tmp_path / "a" / "study.json", moved)
+        expect(page.get_by_role("link", name="moved")).to_be_visible()
+        page.get_by_role("link", name="moved").click()
+        expect(page).to_have_title("Overview · moved")
+    page.close()
 
 
 def test_a_clip_is_heard_from_the_overview(page: Page, address: str) -> None:
