@@ -41,7 +41,7 @@ def layout(study: Study, request: LabRequest) -> list[Component]:
         for number, prompt, seed in zip(offered["clip"], offered["prompt"], offered["seed"], strict=True)
     ]
     fields = dict(zip(FIELDS, values(request), strict=True))
-    most = f"Seconds (at most {longest(settings):g})"
+    most = f"Seconds (≤ {longest(settings):g})"
     return [
         dmc.SimpleGrid(
             [

@@ -145,7 +145,7 @@ def test_a_clip_that_is_too_long_is_told(study: Study) -> None:
     fields[lab_clip.FIELDS.index("duration")] = 5000
     with pytest.raises(UserError, match=f"at most {longest:g} s, twice that of the study's clips; got 5000"):
         lab.form_request(study, fields)
-    assert f"at most {longest:g}" in str(lab_clip.layout(study, LabRequest(prompt="x")))
+    assert f"≤ {longest:g}" in str(lab_clip.layout(study, LabRequest(prompt="x")))
 
 
 def test_the_page_says_which_edits_there_are_not(study: Study, bare_study: Study) -> None:
