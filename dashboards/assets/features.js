@@ -109,6 +109,13 @@
       query.set("feature", row.id);
       return "?" + query.toString();
     },
+    // The address, once the card that it asks for has been drawn.
+    shown: async function () {
+      const frame = () => new Promise((resolve) => { requestAnimationFrame(resolve); });
+      await frame();
+      await frame();
+      return location.search;
+    },
     // What the address asks for, if the table does not show it as selected.
     sought: function (search) {
       const query = new URLSearchParams(search || "");

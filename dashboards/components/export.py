@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, get_args
 
 import dash
-import dash_mantine_components as dmc
 from dash import ALL, MATCH, Input, Output, State, ctx, dcc, html, no_update
 from dash.development.base_component import Component
 
@@ -27,24 +26,19 @@ def figure_data(figure: str, spec: FigureSpec) -> dict[str, Any]:
 
 def export_button(key: str, data: dict[str, Any] | None = None) -> Component:
     """The export button of the figure `key`; `data` (see `figure_data`) may be set later by a callback."""
-    items = [
-        dmc.MenuItem(format.upper(), id={"type": "export", "key": key, "format": format})
+    formats = [
+        html.Button(format.upper(), id={"type": "export", "key": key, "format": format})
         for format in get_args(FileFormat)
     ]
-    label = dmc.MenuLabel("Figure, CSV, LaTeX, caption, provenance")
-    target = dmc.Button(
-        "Export", variant="default", size="compact-sm", fw=500, id={"type": "export-menu", "key": key}
-    )
     return html.Div(
         [
-            dmc.Menu(
+            # Not Mantine's menu: Dash compares all that a page has with each such menu at every change of the page.
+            html.Details(
                 [
-                    # The element around the button says whether the menu is open, for which it needs a role.
-                    dmc.MenuTarget(target, boxWrapperProps={"role": "group"}),
-                    dmc.MenuDropdown([label, *items]),
+                    html.Summary("Export", id={"type": "export-menu", "key": key}),
+                    html.Div([html.Div("Figure, CSV, LaTeX, caption, provenance"), *formats]),
                 ],
-                position="bottom-end",
-                shadow="md",
+                className="export",
             ),
             dcc.Store(id={"type": "figure", "key": key}, data=data),
             dcc.Download(id={"type": "download", "key": key}),

@@ -30,6 +30,7 @@ def paged_grid(id: str, columns: list[dict[str, Any]], height: int) -> dag.AgGri
             **OPTIONS,
             "cacheBlockSize": PAGE_ROWS,
             "maxBlocksInCache": 20,
+            "rowBuffer": 4,  # rows drawn beyond those in view
             "maxConcurrentDatasourceRequests": 1,  # an answer is taken for that of the last request
         },
         eventListeners={"cellFocused": ["selectFocused(params)"]},

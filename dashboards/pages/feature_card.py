@@ -8,7 +8,7 @@ import dash_mantine_components as dmc
 import pandas as pd
 import plotly.graph_objects as go
 import xarray as xr
-from dash import Input, Output, State, dcc, html
+from dash import ClientsideFunction, Input, Output, State, dcc, html
 from dash.development.base_component import Component
 
 from dashboards.components.export import export_button, figure_data
@@ -77,6 +77,7 @@ def layout() -> Component:
     return panel(
         "Feature",
         html.Div(nothing, id="feature-hint", hidden=True),
+        html.Div(id="feature-shown", hidden=True),
         body,
         help=CLIPS_HELP,
         actions=[export_button("feature")],
@@ -87,7 +88,7 @@ def register(app: dash.Dash, study: Study) -> None:
     """Show the feature selected in the URL."""
     feature_notes.register(app, study)
 
-    # Two callbacks: while the figure is drawn, the browser already shows the rest, and loads the clips' pictures.
+    # Two callbacks: the figure, which takes longest, is asked for when the rest is on the screen.
     @app.callback(
         Output("feature", "opened"),
         Output("feature-hint", "hidden"),
@@ -119,12 +120,20 @@ def register(app: dash.Dash, study: Study) -> None:
             NOT_SHOWN if examples.empty else {},
         )
 
+    app.clientside_callback(
+        ClientsideFunction("features", "shown"),
+        Output("feature-shown", "data-asked"),
+        Input("feature-numbers", "children"),
+        prevent_initial_call=True,
+    )
+
     @app.callback(
         Output("feature-graph", "figure"),
         Output({"type": "figure", "key": "feature"}, "data"),
         Output("feature-effects", "children"),
         Output("feature-neighbours", "children"),
-        Input("url", "search"),
+        Input("feature-shown", "data-asked"),
+        prevent_initial_call=True,
     )
     def show_statistics(search: str | None) -> tuple[Any, ...]:
         spec = selected(study, search)

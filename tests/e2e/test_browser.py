@@ -705,7 +705,7 @@ def test_a_figure_is_exported(
     button = page.locator(f"""[id='{{"key":"{key}","type":"export-menu"}}']""")
     button.click()
     with page.expect_download() as download:
-        page.get_by_role("menuitem", name=format).click()
+        page.get_by_role("button", name=format, exact=True).click()
     assert download.value.suggested_filename == f"{stem}.zip"
     download.value.save_as(tmp_path / "figure.zip")
     names = [f"{stem}.{suffix}" for suffix in (format.lower(), "csv", "json", "tex", "txt")]

@@ -93,7 +93,7 @@ def test_everything_is_found_below_a_prefix(page: Page, study: Study, strips: bo
         assert page.url == f"{url}patching"
         page.locator("""[id='{"key":"patching","type":"export-menu"}']""").click()
         with page.expect_download() as download:
-            page.get_by_role("menuitem", name="SVG").click()
+            page.get_by_role("button", name="SVG", exact=True).click()
         assert download.value.suggested_filename == "patching-blocks.zip"
         page.reload()
         expect(page.get_by_role("heading", name="Patching", level=1)).to_be_visible()
