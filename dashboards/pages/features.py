@@ -418,7 +418,7 @@ def _ranked_by(query: Query) -> str:
 
 
 def _set_values(study: Study) -> list[str]:
-    return [one["value"] for one in feature_sets.set_choices(study)]
+    return [one["value"] for one in feature_sets.set_choices(study) if one["value"]]
 
 
 def _view(query: Query) -> str:

@@ -92,7 +92,7 @@ def page(profile: BrowserContext) -> Iterator[Page]:
 
 def click_cell(page: Page, graph: str, x: float, y: float, axes: str = "") -> None:
     """Click a heatmap at a place in axis units, with the mouse."""
-    page.locator(f"#{graph} .heatmaplayer image").first.wait_for()
+    page.locator(f"#{graph} .heatmaplayer image").first.scroll_into_view_if_needed()
     place = page.evaluate(
         """([graph, x, y, axes]) => {
             const plot = document.querySelector(`#${graph} .js-plotly-plot`);

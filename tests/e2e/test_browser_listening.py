@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -30,7 +29,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def address(folder: Path) -> Iterator[str]:
-    with served(SimpleNamespace(server=create_server(folder, Address(), is_open=True))) as address:
+    with served(create_server(folder, Address(), is_open=True)) as address:
         yield address
 
 
