@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # two workers share two processors
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # the workers share two processors
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import pytest

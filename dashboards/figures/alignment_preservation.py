@@ -15,7 +15,7 @@ from analyses.steering.effects import UNSTEERED
 from dashboards.drawing import palette
 from dashboards.drawing.measure import fitting_names, width_of
 from dashboards.drawing.paper import POINTS, Width, new_figure, note_in_axes
-from dashboards.drawing.screen import note_inside, plain, style
+from dashboards.drawing.screen import legend_below, note_inside, plain, style
 from dashboards.figures.base import Figure
 from dashboards.figures.dose_response import DASHES, LEGEND_NAME, MARKERS, REAL
 from dashboards.figures.specs import BenchmarkFigureSpec, check_choice
@@ -198,16 +198,17 @@ def draw_screen(table: pd.DataFrame, across: Across = "distance", selected: str 
         at = {"row": 1, "col": column}
         _add_marks(figure, part, across, at)
         figure.update_xaxes(title=plain(_short_title(across, table)), fixedrange=True, **at)
-    for name, dash in _place_keys(table).items():
+    keys = _place_keys(table)
+    for name, dash in keys.items():
         line = {"color": palette.MUTED, "width": 1.6, "dash": dash}
         figure.add_scatter(x=[None], y=[None], mode="lines", line=line, name=name, row=1, col=1)
     figure.update_yaxes(fixedrange=True, range=list(_limits(table)))
     figure.update_yaxes(title=UP.replace(", as", ",<br>as"), row=1, col=1)
     if across == "preservation":
         figure.update_xaxes(range=[1.04, -0.04])
-    legend = {"orientation": "h", "x": 0, "y": -0.22, "yanchor": "top"}
-    styled = style(figure, height=470, clickmode="event", hovermode="closest", legend=legend)
-    return styled.update_layout(showlegend=True, margin={"t": 26})
+    room, legend = legend_below(len(named) + len(keys) + 1)
+    styled = style(figure, height=360 + room, clickmode="event", hovermode="closest").update_layout(legend)
+    return styled.update_layout(margin={"t": 26})
 
 
 def _area(path: pd.DataFrame, across: Across, colour: str, opacity: float) -> go.Scatter:
