@@ -62,7 +62,7 @@ class _Figure(BaseModel):
 
 
 class _Read(BaseModel):
-    """The revisions of a feature's label, note and star that a page shows."""
+    """The revisions of a feature's label, note and star that a page shows, and its autoencoder's weights."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -70,6 +70,7 @@ class _Read(BaseModel):
     note: int
     star: int
     saved: int = 0
+    weights: str = ""
 
 
 class _Asked(BaseModel):
@@ -89,6 +90,7 @@ _VALUES: dict[str, TypeAdapter[Any]] = {
     "data-clip": TypeAdapter(str | None),
     "data-asked": TypeAdapter(str | None),
     "data-version": TypeAdapter(str | None),
+    "data-of": TypeAdapter(str | None),
     "data-shown": TypeAdapter(str | None),
     "data-offered": TypeAdapter(str | None),
     "contents": TypeAdapter(str | None),

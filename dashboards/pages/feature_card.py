@@ -8,7 +8,7 @@ import dash_mantine_components as dmc
 import pandas as pd
 import plotly.graph_objects as go
 import xarray as xr
-from dash import ClientsideFunction, Input, Output, State, dcc, html
+from dash import ClientsideFunction, Input, Output, State, dcc, html, no_update
 from dash.development.base_component import Component
 
 from dashboards.components.export import export_button, figure_data
@@ -95,25 +95,31 @@ def register(app: dash.Dash, study: Study) -> None:
         Output("feature-numbers", "children"),
         Output("feature-label", "children"),
         Output("feature-notes", "children"),
+        Output("feature-notes", "data-of"),
         Output("feature-scores", "children"),
         Output("feature-clips", "children"),
         Output("feature-samples", "children"),
         Output("feature-quantiles", "style"),
         Input("url", "search"),
+        State("feature-notes", "data-of"),
     )
-    def show_feature(search: str | None) -> tuple[Any, ...]:
+    def show_feature(search: str | None, edited: str | None) -> tuple[Any, ...]:
         spec = selected(study, search)
         if spec is None:
-            return (False, False, *[None] * 6, NOT_SHOWN)
+            return (False, False, *[None] * 7, NOT_SHOWN)
         result = load_result(study, spec.result_name)
         row = features_frame(result.sel(feature=[spec.feature])).iloc[0]
         scores, examples = scores_frame(result, spec.feature), examples_frame(result, spec.feature)
+        now = feature_notes.edited(study, spec.name, spec.feature)
+        # A result that appears must not take away what is being written.
+        notes = no_update if now == edited else feature_notes.editor(study, spec.name, spec.feature)
         return (
             True,
             True,
             _numbers(row),
             dmc.Text(_sentence(label_evidence(scores, row["label"])), size="sm", my="xs"),
-            feature_notes.editor(study, spec.name, spec.feature),
+            notes,
+            now,
             _scores(scores),
             _top_clips(study, spec, examples),
             None,

@@ -20,6 +20,7 @@ from workbench.studies.feature_notes import (
     read_feature,
     set_names,
     sets_of,
+    weights_of,
     write,
 )
 from workbench.studies.feature_notes_csv import MOST_BYTES, import_notes, imported_sentence, notes_csv
@@ -27,6 +28,18 @@ from workbench.studies.study import Study
 
 NOTE_HELP = "Saved when you leave the field. Others with this study see it after their next click."
 STARS = {"": "☆ Star", "1": "★ Starred"}
+OTHER_WEIGHTS = (
+    "Not saved: this autoencoder was trained again after the page had been opened, and its features are others. Copy "
+    "what you have written, and reload the page."
+)
+
+
+def edited(study: Study, name: str, feature: int) -> str:
+    """What an editor is for: another feature, or one of other weights, needs another editor."""
+    try:
+        return f"{name}/{feature}/{weights_of(study.path, name)}"
+    except UserError:  # the editor says why
+        return f"{name}/{feature}"
 
 
 def editor(study: Study, name: str, feature: int) -> Component:
@@ -78,7 +91,7 @@ def editor(study: Study, name: str, feature: int) -> Component:
             html.Div(id=id("said"), className="said", role="status"),
             html.Div(id=id("said-note"), className="said", role="status"),
             html.Div(_earlier(earlier), id=id("earlier")),
-            dcc.Store(id=id("read"), data=_revisions(fields)),
+            dcc.Store(id=id("read"), data={**_revisions(fields), "weights": weights_of(study.path, name)}),
         ]
     )
 
@@ -120,9 +133,11 @@ def register(app: dash.Dash, study: Study) -> None:
         prevent_initial_call=True,
     )
     def save(
-        label: str | None, note: str | None, _clicks: int | None, read: dict[str, int] | None
+        label: str | None, note: str | None, _clicks: int | None, read: dict[str, Any] | None
     ) -> tuple[Any, ...]:
         field, name, feature = _asked(study, ctx.triggered_id, ctx.triggered)
+        if _has_other_weights(study, name, read):
+            return (*_lines(field, OTHER_WEIGHTS), *[no_update] * 4)
         shown = read_feature(study.path, name, feature)
         value = {"label": label, "note": note, "star": "" if shown["star"].value else "1"}[field] or ""
         try:
@@ -143,10 +158,13 @@ def register(app: dash.Dash, study: Study) -> None:
     @app.callback(
         Output({"kind": "said", "of": MATCH}, "children", allow_duplicate=True),
         Input({"kind": "sets", "of": MATCH}, "value"),
+        State({"kind": "read", "of": MATCH}, "data"),
         prevent_initial_call=True,
     )
-    def save_sets(names: list[str] | None) -> Any:
+    def save_sets(names: list[str] | None, read: dict[str, Any] | None) -> Any:
         _, name, feature = _asked(study, ctx.triggered_id, ctx.triggered)
+        if _has_other_weights(study, name, read):
+            return OTHER_WEIGHTS
         wanted, had = {each.strip() for each in names or []}, set(sets_of(study.path, name, feature))
         try:
             for each in sorted(wanted - had):
@@ -213,6 +231,11 @@ def _asked(study: Study, id: Any, triggered: Any) -> tuple[Any, str, int]:
     if int(number) not in load_result(study, f"sae-{name}").indexes["feature"]:
         raise PreventUpdate
     return id["kind"], name, int(number)
+
+
+def _has_other_weights(study: Study, name: str, read: dict[str, Any] | None) -> bool:
+    """Whether the page shows the feature of an autoencoder that has been trained again since."""
+    return read is not None and read.get("weights") != weights_of(study.path, name)
 
 
 def _revisions(fields: dict[NoteField, Entry]) -> dict[str, int]:

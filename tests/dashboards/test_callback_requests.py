@@ -178,6 +178,7 @@ def test_values_of_the_wrong_form_are_refused(app: dash.Dash) -> None:
         "dashGridOptions": ([None, {}], [[], 5]),
         "data-asked": ([None, "?feature=3"], [3, []]),
         "data-clip": ([None, "3"], [3, []]),
+        "data-of": ([None, "3"], [3, []]),
         "data-version": ([None, "a1"], [1, []]),
         "data-shown": ([None, "tempo"], [1, []]),
         "data-offered": ([None, "[]"], [1, []]),
@@ -224,7 +225,7 @@ def test_values_of_some_components_have_their_own_form() -> None:
         (
             {"kind": "read", "of": "3"},
             "data",
-            [None, {"label": 0, "note": 2, "star": 1}],
+            [None, {"label": 0, "note": 2, "star": 1}, {"label": 0, "note": 2, "star": 1, "weights": "a1"}],
             [{"label": 0, "note": "two", "star": 1}, {}],
         ),
         ({"type": "lab-field", "edit": "1", "field": "x"}, "value", ["a", 0.5, 3, ["tf3.mlp"], None], [[5], {}, True]),

@@ -13,6 +13,7 @@ from dash.exceptions import PreventUpdate
 from dashboards.app import create_app
 from dashboards.feature_browser import STARRED, View, page_of_rows
 from dashboards.pages import feature_card, feature_notes, feature_sets, features
+from dashboards.pages.feature_notes import OTHER_WEIGHTS
 from dashboards.results import sae_names
 from tests.dashboards.synthetic_study import make_study
 from tests.dashboards.test_pages import callback
@@ -50,7 +51,7 @@ def test_a_note_is_written_and_what_another_tab_wrote_stays(
 ) -> None:
     save = callback(app, feature_notes, "save")
     triggered(monkeypatch, "note", f"{SAE}/5")
-    unread = {"label": 0, "note": 0, "star": 0}
+    unread = {"label": 0, "note": 0, "star": 0, "weights": weights_of(study.path, SAE)}
     other, said, read, note, _, _ = save("", "first", None, unread)
     assert other is no_update  # a sentence about the label stays
     assert (said, read["note"], read["saved"], note) == ("Saved.", 1, 1, no_update)
@@ -63,6 +64,28 @@ def test_a_note_is_written_and_what_another_tab_wrote_stays(
         save("", note, None, read)
     assert save("", "x" * 20_000, None, read)[1].startswith("Not saved: A note has at most 10,000")
     assert read_all(study.path, SAE) == {5: {"note": note}}
+
+
+def test_nothing_is_written_about_the_features_of_other_weights_than_the_page_shows(
+    app: dash.Dash, study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = {"label": 0, "note": 0, "star": 0, "weights": "those before"}
+    triggered(monkeypatch, "note", f"{SAE}/5")
+    assert callback(app, feature_notes, "save")("", "mine", None, read)[1] == OTHER_WEIGHTS
+    triggered(monkeypatch, "sets", f"{SAE}/5")
+    assert callback(app, feature_notes, "save_sets")(["mine"], read) == OTHER_WEIGHTS
+    assert not (study.path / "notes.sqlite").exists()
+
+
+def test_a_result_that_appears_leaves_what_is_being_written(app: dash.Dash, study: Study) -> None:
+    show = callback(app, feature_card, "show_feature")
+    search = f"?sae={SAE}&feature=5"
+    *_, notes, of, _, _, _, _ = show(search, None)
+    assert "note" in str(notes)
+    *_, notes, _, _, _, _, _ = show(search, of)
+    assert notes is no_update
+    *_, notes, _, _, _, _, _ = show(f"?sae={SAE}&feature=6", of)
+    assert notes is not no_update
 
 
 @pytest.mark.parametrize("of", [f"{SAE}/48", f"{SAE}/-1", "nothing/5", "", f"{SAE}/5x"])
@@ -80,11 +103,11 @@ def test_sets_are_changed_by_their_names(
 ) -> None:
     save = callback(app, feature_notes, "save_sets")
     triggered(monkeypatch, "sets", f"{SAE}/5")
-    assert save(["loud", "late"]) == "Saved."
-    assert save(["loud", "late"]) is no_update
-    assert save(["late"]) == "Saved."
+    assert save(["loud", "late"], None) == "Saved."
+    assert save(["loud", "late"], None) is no_update
+    assert save(["late"], None) == "Saved."
     assert (read_set(study.path, "loud", SAE), read_set(study.path, "late", SAE)) == ([], [5])
-    assert save(["late", "x" * 101]).startswith("Not saved")
+    assert save(["late", "x" * 101], None).startswith("Not saved")
 
 
 def test_the_table_shows_and_finds_what_is_written(study: Study) -> None:
@@ -175,6 +198,6 @@ def test_notes_are_exported_and_imported(app: dash.Dash, study: Study) -> None:
 def test_a_damaged_file_of_notes_leaves_the_page(app: dash.Dash, study: Study, tmp_path: Path) -> None:
     (study.path / "notes.sqlite").write_bytes(b"no database" * 100)
     assert "damaged" in str(feature_notes.editor(study, SAE, 5))
-    assert features._set_values(study) == ["", STARRED]
+    assert features._set_values(study) == [STARRED]
     assert page_of_rows(study, View(SAE), 0, 5)[0]
     assert "damaged" in callback(app, feature_notes, "export")(1)[1]
