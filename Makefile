@@ -1,7 +1,6 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
 BIN := .venv/bin
-# Three workers on two processors: while one waits for a browser, the others compute.
-PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 NUMERIC := tests/workbench tests/analyses tests/oracles tests/benchmarks
 SERVE ?= 1
 STUDY ?= studies/demo

@@ -20,6 +20,7 @@ from torch import Tensor
 from cache.errors import UserError
 from workbench.scorers.clap import ClapScorer
 from workbench.scorers.clap_transformers import audio_sizes, text_sizes
+from workbench.scorers.librosa_import import import_librosa
 
 _AUDIO_MODELS = {96: "HTSAT-tiny", 128: "HTSAT-base"}  # by the channels of the patch embedding
 _IMAGE_TRANSFORMS = (
@@ -69,6 +70,7 @@ class LaionClapScorer(ClapScorer):
 
 def import_laion_clap() -> ModuleType:
     """The package, imported without network and without torchvision. Raises `UserError` when it cannot be."""
+    import_librosa()  # which the package imports without a lock
     search_path = list(sys.path)
     try:
         with _torchvision_stubs(), _no_tokenizers():
