@@ -190,19 +190,21 @@ def _window(edit: PatchEdit | AblateEdit | FeatureEdit) -> WindowOptions:
 
 
 def _vector(study: Path, name: str) -> Vector:
-    file, files = find_pack(study, name), pack_files(study)
-    if file not in files:
-        have = ", ".join(each.stem for each in files[:MOST_LISTED]) or "none yet"
-        raise UserError(f"{study} has no steering vector '{name}' (it has {have}).")
+    file = _found(find_pack(study, name), pack_files(study), study, f"steering vector '{name}'")
     return _loaded_vector(file, study, file_version(file))
 
 
 def _named_slider(study: Path, name: str) -> Slider:
-    file, files = slider_file(study, name), slider_files(study)
+    file = _found(slider_file(study, name), slider_files(study), study, f"concept slider '{name}'")
+    return _loaded_slider(file, study, file_version(file))
+
+
+def _found(file: Path, files: Sequence[Path], study: Path, what: str) -> Path:
+    """Return a file that is one of a study's `files`; raise UserError, with those that it has, if it is not."""
     if file not in files:
         have = ", ".join(each.stem for each in files[:MOST_LISTED]) or "none yet"
-        raise UserError(f"{study} has no concept slider '{name}' (it has {have}).")
-    return _loaded_slider(file, study, file_version(file))
+        raise UserError(f"{study} has no {what} (it has {have}).")
+    return file
 
 
 def _sae(study: Path, name: str) -> SAE:

@@ -58,8 +58,8 @@ def _temporary() -> tempfile.TemporaryDirectory[str]:
 
 def _import_compiled(folder: Path) -> None:
     """Import the modules that are compiled, from a folder or into it."""
-    if not (folder / COMPLETE).is_file():
-        shutil.rmtree(folder, ignore_errors=True)
+    if folder.exists() and not (folder / COMPLETE).is_file():
+        shutil.rmtree(folder)
     with _numba_cache(folder):
         import_module("librosa.beat")  # imports the others
     (folder / COMPLETE).touch()
