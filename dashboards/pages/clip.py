@@ -16,6 +16,7 @@ from dashboards.context import Context
 from dashboards.feature_browser import browser_frame
 from dashboards.links import address, change_query, read_query, write_query
 from dashboards.numbers import fixed, percent, significant
+from dashboards.pages.feature_saes import asked_sae
 from dashboards.pages.page import Page, Query
 from dashboards.results import command, load_result, sae_names
 from workbench.studies.study import Study
@@ -53,7 +54,7 @@ def layout(context: Context, query: Query) -> Component:
             id="firing-sae",
             label="Autoencoder",
             data=names,
-            value=_name(study, query),
+            value=asked_sae(study, query),
             allowDeselect=False,
             size="xs",
         ),
@@ -70,7 +71,7 @@ def layout(context: Context, query: Query) -> Component:
         dmc.Select(
             id="firing-step",
             label="Denoising step",
-            data=[{"value": EVERY_STEP, "label": "all steps"}, *_steps(study, _name(study, query))],
+            data=[{"value": EVERY_STEP, "label": "all steps"}, *_steps(study, asked_sae(study, query))],
             value=query.get("step", EVERY_STEP),
             allowDeselect=False,
             size="xs",
@@ -109,7 +110,7 @@ def choices(context: Context, query: Query) -> dict[str, list[str]]:
     allowed = {
         "sae": names,
         "clip": [str(clip) for clip in study.clips["clip"]],
-        "step": [step["value"] for step in _steps(study, _name(study, query))],
+        "step": [step["value"] for step in _steps(study, asked_sae(study, query))],
         "by": [BY_SHARE],
     }
     second = query.get("second", "")
@@ -139,7 +140,7 @@ def register(app: dash.Dash, context: Context) -> None:
             "by": "" if by == BY_ACTIVATION else by,
         }
         query = read_query(search)
-        shown = {**query, "clip": str(_clip(study, query)), "sae": _name(study, query)}
+        shown = {**query, "clip": str(_clip(study, query)), "sae": asked_sae(study, query)}
         if asked == {name: shown.get(name, "") for name in asked}:
             return no_update
         return change_query(search, **asked)
@@ -160,7 +161,7 @@ def register(app: dash.Dash, context: Context) -> None:
         query = read_query(search)
         if not sae_names(study):  # any more
             raise PreventUpdate
-        clip, name = _clip(study, query), _name(study, query)
+        clip, name = _clip(study, query), asked_sae(study, query)
         row = study.clips.set_index("clip").loc[clip]
         path = study.audio_path(clip).relative_to(study.path).as_posix()
         seconds = float(row["duration"])
@@ -233,11 +234,6 @@ def _clip(study: Study, query: Query) -> int:
     asked, clips = query.get("clip", ""), study.clips["clip"]
     is_number = asked.isascii() and asked.isdigit() and len(asked) < 10
     return int(asked) if is_number and int(asked) in clips.to_numpy() else int(clips.iloc[0])
-
-
-def _name(study: Study, query: Query) -> str:
-    names = sae_names(study)
-    return query["sae"] if query.get("sae") in names else names[0]
 
 
 def _steps(study: Study, name: str) -> list[dict[str, str]]:

@@ -1,4 +1,4 @@
-"""The features that the table shows, kept as a set of the study's notes."""
+"""Sets of features in the study's notes: what chooses one for the table, and keeps what the table shows as one."""
 
 from typing import Any
 
@@ -11,6 +11,7 @@ from dash.exceptions import PreventUpdate
 from cache.errors import UserError
 from dashboards.feature_browser import STARRED, View, browser_frame, visible
 from dashboards.links import read_query
+from dashboards.pages.page import Query
 from dashboards.results import sae_names
 from dashboards.tables.paging import RowsRequest
 from workbench.studies.feature_notes import (
@@ -21,6 +22,18 @@ from workbench.studies.feature_notes import (
     sets_of,
 )
 from workbench.studies.study import Study
+
+
+def selector(study: Study, query: Query) -> Component:
+    """What chooses the set that the table shows."""
+    return dmc.Select(
+        id="feature-set",
+        data=set_choices(study),
+        value=query.get("set", ""),
+        allowDeselect=False,
+        size="xs",
+        **{"aria-label": "Set of features"},
+    )
 
 
 def saver() -> Component:

@@ -12,7 +12,7 @@ from dash.exceptions import PreventUpdate
 
 from dashboards.app import create_app
 from dashboards.feature_browser import STARRED, View, page_of_rows
-from dashboards.pages import feature_card, feature_notes, feature_sets, features
+from dashboards.pages import feature_card, feature_notes, feature_sets, feature_table
 from dashboards.pages.feature_notes import OTHER_WEIGHTS
 from dashboards.results import sae_names
 from tests.dashboards.synthetic_study import make_study
@@ -153,7 +153,7 @@ def test_what_the_filters_leave_is_kept_as_a_set(
 def test_the_page_says_what_belongs_to_other_weights(
     app: dash.Dash, study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    send, rows = callback(app, features, "send_rows"), {"startRow": 0, "endRow": 5}
+    send, rows = callback(app, feature_table, "send_rows"), {"startRow": 0, "endRow": 5}
     write(study.path, SAE, 5, "label", "snare")
     change_set(study.path, "loud", SAE, add=[5, 6])
     assert send(rows, SAE, "", "")[1] == "48 features."
@@ -198,6 +198,6 @@ def test_notes_are_exported_and_imported(app: dash.Dash, study: Study) -> None:
 def test_a_damaged_file_of_notes_leaves_the_page(app: dash.Dash, study: Study, tmp_path: Path) -> None:
     (study.path / "notes.sqlite").write_bytes(b"no database" * 100)
     assert "damaged" in str(feature_notes.editor(study, SAE, 5))
-    assert features._set_values(study) == [STARRED]
+    assert [one["value"] for one in feature_sets.set_choices(study)] == ["", STARRED]
     assert page_of_rows(study, View(SAE), 0, 5)[0]
     assert "damaged" in callback(app, feature_notes, "export")(1)[1]

@@ -26,7 +26,10 @@ from dashboards.figures.probe_maps import ProbeMapsSpec
 from dashboards.links import read_query
 from dashboards.pages import (
     comparison,
+    feature_address,
     feature_map,
+    feature_table,
+    feature_training,
     features,
     overview,
     patching,
@@ -363,7 +366,7 @@ def test_a_study_with_patching_only_from_elsewhere_opens(tmp_path: Any) -> None:
 
 
 def test_the_table_of_features_is_sent_in_pages(app: dash.Dash, study: Study) -> None:
-    send = callback(app, features, "send_rows")
+    send = callback(app, feature_table, "send_rows")
     (table,) = [
         part
         for part in features.layout(Context(study), {})._traverse()
@@ -401,13 +404,13 @@ def test_the_table_of_features_is_sent_in_pages(app: dash.Dash, study: Study) ->
 
 
 def test_a_link_finds_its_row_in_the_table_as_it_is(app: dash.Dash) -> None:
-    find = callback(app, features, "find_row")
+    find = callback(app, feature_table, "find_row")
     search = "?sae=tf4.cross_attn&feature=7"
     at = find(search, None, None)["row"]
     by_feature = {
         "startRow": 0, "endRow": 9, "filterModel": {}, "sortModel": [{"colId": "feature", "sort": "desc"}]
     }  # fmt: skip
-    answer, _ = callback(app, features, "send_rows")(
+    answer, _ = callback(app, feature_table, "send_rows")(
         {"startRow": at, "endRow": at + 1}, "tf4.cross_attn", "", ""
     )
     assert [row["id"] for row in answer["rowData"]] == ["7"]
@@ -425,7 +428,7 @@ def test_a_cell_leads_to_the_features_of_its_block(app: dash.Dash) -> None:
 
 
 def test_a_value_ranks_the_features_and_shows_what_they_carry(app: dash.Dash) -> None:
-    select = callback(app, features, "select_rows")
+    select = callback(app, feature_address, "select_rows")
     search, columns = select("", "mood=sad", "mood=happy", "?sae=tf4.cross_attn")
     assert read_query(search) == {"sae": "tf4.cross_attn", "value": "mood=sad", "against": "mood=happy"}
     assert "share" in {column["field"] for column in columns if not column["hide"]}
@@ -446,7 +449,7 @@ def test_an_area_of_the_map_filters_the_table(app: dash.Dash, study: Study) -> N
     assert "of the variance" in said
     x = points[FEATURES // 2][0] + 1e-4
     left = {str(feature) for place, _, feature in points if place <= x}
-    send = callback(app, features, "send_rows")
+    send = callback(app, feature_table, "send_rows")
     asked = {"startRow": 0, "endRow": 100}
     for area in (f"-9,{x},-9,9", f"-9,-9,-9,9,{x},9,{x},-9"):
         answer, _ = send(asked, "tf4.cross_attn", "", f"?area={area}")
@@ -469,7 +472,7 @@ def test_an_area_of_the_map_filters_the_table(app: dash.Dash, study: Study) -> N
 
 
 def test_the_page_explains_dead_features_as_the_caption_does(app: dash.Dash, study: Study) -> None:
-    shown = str(callback(app, features, "show_training")("tf4.cross_attn", "training")[1])
+    shown = str(callback(app, feature_training, "show_training")("tf4.cross_attn", "training")[1])
     assert shown.count(sae_training.DEAD) >= 2, "as text and on hover"
     assert "alive in all clips fired on at least one token of any clip" in shown
     assert f"{sae_training.DEAD}." in sae_training.write_caption(

@@ -1,0 +1,238 @@
+"""The table of an autoencoder's features: its columns, the rows that the server sends, and the row of the selection."""
+
+from typing import Any
+
+import dash
+import dash_mantine_components as dmc
+from dash import ClientsideFunction, Input, Output, State, dcc, html
+from dash.development.base_component import Component
+from dash.exceptions import PreventUpdate
+
+from cache.errors import UserError
+from cache.wording import counted
+from dashboards.components.following import follow_study
+from dashboards.components.grid import number_column
+from dashboards.components.paged_grid import TYPING_MS, paged_grid, server_filter
+from dashboards.components.text import panel
+from dashboards.feature_browser import CARRIED, View, Visible, page_of_rows, place
+from dashboards.links import read_query
+from dashboards.pages import (
+    feature_card,
+    feature_map,
+    feature_notes,
+    feature_pairs,
+    feature_ranking,
+    feature_sets,
+)
+from dashboards.pages.feature_saes import asked_sae, known_sae, sae_choices
+from dashboards.pages.page import Query
+from dashboards.results import load_result
+from dashboards.tables.paging import RANGE_HELP, RowsRequest
+from workbench.studies.feature_notes import read_predecessors
+from workbench.studies.study import Study
+
+HELP = (
+    "Density: fraction of tokens, over all clips and steps, on which the feature is active. Best concept: the "
+    "concept value that the feature distinguishes best, by the AUROC of its mean over each clip (0.5 = chance). "
+    "p: of that AUROC, corrected for the number of features and values. Label: yours or, if that p is at most "
+    "0.05, the value. "
+    f"Dead features never fire. Below a number's name, filter by {RANGE_HELP}. Select a row, or move with the arrow "
+    "keys, to see the feature; / goes to the search."
+)
+DIFFERENCE_HELP = (
+    "Mean activation over the clips with the value, less that over the clips with the other one."
+)
+SHARE_HELP = (
+    "Part of the difference of means of the two values, as the autoencoder reconstructs it, that the feature carries: "
+    "its difference times its decoder's component along the whole. The parts sum to 100 %; what the model does with it "
+    "is another question (causal effects)."
+)
+
+
+def layout(study: Study, query: Query) -> Component:
+    """The table below what chooses its autoencoder, rows and order."""
+    name = asked_sae(study, query)
+    controls = [
+        dmc.Select(
+            id="sae-name",
+            data=sae_choices(study),
+            value=name,
+            allowDeselect=False,
+            size="xs",
+            **{"aria-label": "sparse autoencoder"},
+        ),
+        dmc.TextInput(
+            id="feature-search",
+            placeholder="Search, e.g. violin",
+            size="xs",
+            debounce=TYPING_MS,
+            **{"data-search": "true", "aria-label": "Search features"},
+        ),
+        feature_sets.selector(study, query),
+        *feature_ranking.selectors(study, name, query),
+    ]
+    others = dcc.Link(
+        "Compare with another autoencoder",
+        id="features-compare",
+        href=feature_pairs.pairs_of(name),
+        className="small-link",
+    )
+    return panel(
+        "Features",
+        html.Div(controls, className="controls"),
+        feature_map.area_line(study, name, query),
+        feature_ranking.line(query),
+        paged_grid("features-grid", columns(bool(query.get("value"))), height=640),
+        dmc.Text(html.Span(id="features-count", role="status"), size="xs", c="dimmed", mt=4),
+        dcc.Store(id="features-place"),
+        html.Div(id="features-sought", hidden=True),
+        feature_sets.saver(),
+        feature_notes.exchange(),
+        help=HELP,
+        actions=[others],
+    )
+
+
+def columns(is_ranked: bool) -> list[dict[str, Any]]:
+    """The table's columns, with those of a difference between concept values if it is ranked by one."""
+    every = [
+        {"field": "star", "headerName": "★", "width": 30, "headerTooltip": "starred"},
+        {"field": "feature", "width": 66, **server_filter()},
+        {
+            "field": "best_value",
+            "headerName": "best concept",
+            "flex": 1,
+            "minWidth": 96,
+            "tooltipField": "best_value",
+            **server_filter(),
+        },
+        _number("best_auroc", "AUROC", 64, ".3f"),
+        {
+            **_number("best_p", "p", 62, ".2g"),
+            "headerTooltip": "p of the AUROC, corrected for the number of features and of values",
+        },
+        {"field": "label", "width": 72, "tooltipField": "label", **server_filter()},
+        _number("density", "density", 66, ".2%"),
+        _number("max_activation", "max", 50, ".2f"),
+        {"field": "alive", "width": 48, **server_filter()},
+        {**_number("difference", "difference", 76, ".3~g"), "headerTooltip": DIFFERENCE_HELP},
+        {**_number("share", "carries", 66, ".1%"), "headerTooltip": SHARE_HELP},
+    ]
+    left_out = ("best_p", "max_activation", "alive") if is_ranked else CARRIED
+    return [{**column, "hide": column["field"] in left_out} for column in every]
+
+
+def _number(field: str, name: str, width: int, form: str) -> dict[str, Any]:
+    return {
+        "field": field,
+        "headerName": name,
+        "width": width,
+        **number_column(form),
+        **server_filter(),
+    }
+
+
+def register(app: dash.Dash, study: Study) -> None:
+    """Send the rows that the table asks for, and show the selection in the URL as its selected row."""
+    follow_study(app, "sae-name", lambda: sae_choices(study))
+
+    @app.callback(Output("features-compare", "href"), Input("sae-name", "value"), prevent_initial_call=True)
+    def link_to_pairs(name: str) -> str:
+        return feature_pairs.pairs_of(known_sae(study, name))
+
+    # In the browser: a round trip less before the card.
+    app.clientside_callback(
+        ClientsideFunction("features", "selected"),
+        Output("url", "search", allow_duplicate=True),
+        Input("features-grid", "selectedRows"),
+        State("sae-name", "value"),
+        prevent_initial_call=True,
+    )
+    app.clientside_callback(
+        ClientsideFunction("features", "sought"),
+        Output("features-sought", "data-asked"),
+        Input("url", "search"),
+    )
+
+    @app.callback(
+        Output("features-grid", "getRowsResponse"),
+        Output("features-count", "children"),
+        Input("features-grid", "getRowsRequest"),
+        State("sae-name", "value"),
+        State("feature-search", "value"),
+        State("url", "search"),
+    )
+    def send_rows(
+        request: dict[str, Any] | None, name: str, words: str | None, search: str | None
+    ) -> tuple[Any, str]:
+        if request is None:
+            raise PreventUpdate
+        asked = RowsRequest.model_validate(request)
+        view = View.of_request(known_sae(study, name), asked, words, read_query(search))
+        try:
+            rows, shown = page_of_rows(study, view, asked.startRow, asked.endRow)
+        except UserError as error:  # such as of a concept value that there is not
+            return {"rowData": [], "rowCount": 0}, str(error)
+        return {"rowData": rows, "rowCount": len(shown.positions)}, _counted(study, view, shown)
+
+    @app.callback(
+        Output("features-place", "data"),
+        Input("features-sought", "data-asked"),
+        State("features-grid", "getRowsRequest"),
+        State("feature-search", "value"),
+        prevent_initial_call=True,
+    )
+    def find_row(search: str | None, request: dict[str, Any] | None, words: str | None) -> dict[str, Any]:
+        query = read_query(search)
+        spec = feature_card.selected(study, search)
+        if spec is None:
+            return {"feature": None, "row": None}
+        asked = None if request is None else RowsRequest.model_validate(request)
+        view = View.of_request(asked_sae(study, query), asked, words, query)
+        try:
+            return {"feature": str(spec.feature), "row": place(study, view, spec.feature)}
+        except UserError:  # the table says why
+            return {"feature": str(spec.feature), "row": None}
+
+    app.clientside_callback(
+        ClientsideFunction("features", "place"),
+        Output("features-place", "id"),
+        Input("features-place", "data"),
+        prevent_initial_call=True,
+    )
+    app.clientside_callback(
+        ClientsideFunction("features", "refresh"),
+        Output("feature-search", "id"),
+        Input("feature-search", "value"),
+        Input("sae-name", "value"),
+        prevent_initial_call=True,
+    )
+    app.clientside_callback(
+        ClientsideFunction("features", "chosen"),
+        Output("feature-set", "id"),
+        Input("url", "search"),
+        prevent_initial_call=True,
+    )
+
+
+def _counted(study: Study, view: View, shown: Visible) -> str:
+    """How many features the table shows, and which filters have no effect."""
+    total, count = load_result(study, f"sae-{view.name}").sizes["feature"], len(shown.positions)
+    features = f"{total:,} features" if count == total else f"{count:,} of {total:,} features"
+    return " ".join([f"{features}.", *shown.sentences, *_of_predecessors(study, view)])
+
+
+def _of_predecessors(study: Study, view: View) -> list[str]:
+    """A sentence if notes or the chosen set are of an autoencoder of this name with other weights."""
+    try:
+        found = read_predecessors(study.path, view.name)
+    except UserError:  # the card says why
+        return []
+    of_whom = f"of an earlier autoencoder {view.name}, which had other weights"
+    if view.of_set in found.sets:
+        features = counted(found.sets[view.of_set], "feature")
+        return [f"Not shown: {features} of this set, {of_whom}."]
+    if found.features:
+        features = counted(found.features, "feature")
+        return [f"Not shown, but in the exported CSV: what was written about {features} {of_whom}."]
+    return []
