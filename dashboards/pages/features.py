@@ -12,7 +12,7 @@ from dash.development.base_component import Component
 from dashboards.components.text import empty_state
 from dashboards.context import Context
 from dashboards.feature_browser import scored_values
-from dashboards.links import address, write_query
+from dashboards.links import write_query
 from dashboards.pages import (
     feature_address,
     feature_card,
@@ -25,7 +25,6 @@ from dashboards.pages.feature_address import VIEWS, asked_view
 from dashboards.pages.feature_saes import asked_sae
 from dashboards.pages.page import Page, Query
 from dashboards.results import command, load_result, sae_names
-from workbench.studies.study import Study
 
 PATH = "/features"
 NAME = "Features"
@@ -99,16 +98,6 @@ def register(app: dash.Dash, context: Context) -> None:
         feature_training,
     ):
         part.register(app, context.study)
-
-
-def explained_by(study: Study, block: int, value: str, against: str) -> dict[str, str]:
-    """URLs of the features at a block that carry the difference of two values, such as "mood=sad", by autoencoder."""
-    sites = {name: str(load_result(study, f"sae-{name}").attrs["site"]) for name in sae_names(study)}
-    return {
-        name: address(PATH) + write_query({"sae": name, "value": value, "against": against})
-        for name, site in sites.items()
-        if site.startswith(f"tf{block}.") and {value, against} <= set(scored_values(study, name))
-    }
 
 
 PAGE = Page(PATH, NAME, SENTENCE, layout, choices, register)

@@ -24,7 +24,6 @@ from dashboards.figures import patching_pairs
 from dashboards.figures.patching_pairs import PatchingPairsSpec
 from dashboards.links import change_query, read_query
 from dashboards.numbers import fixed, p_value
-from dashboards.pages import features
 from dashboards.pages.site_links import cell_links
 from dashboards.results import load_result, names_to_show
 from dashboards.standalone import export_page
@@ -201,7 +200,7 @@ def register(app: dash.Dash, study: Study) -> None:
         return (
             False,
             True,
-            html.Div([_numbers(cell.iloc[0]), _features(study, result, row, spec)]),
+            _numbers(cell.iloc[0]),
             cell_links(study, result, cell.iloc[0], row),
             picture,
             figure_data("patching-pairs", spec),
@@ -239,23 +238,6 @@ def _numbers(cell: pd.Series) -> Component:
             "clean − corrupt score": "The denominator of the impact; it must be clearly above zero.",
         },
     )
-
-
-def _features(study: Study, result: xr.Dataset, pair: pd.Series, spec: PatchingPairsSpec) -> Component | None:
-    """Links to the features of the cell's block that carry the difference between the pair's values."""
-    clean, corrupt = (f"{spec.concept}={pair[f'{side}_value']}" for side in ("clean", "corrupt"))
-    block = int(result["block"].sel(arm=spec.arm))
-    links = [
-        dcc.Link(name, href=url) for name, url in features.explained_by(study, block, clean, corrupt).items()
-    ]
-    if not links:
-        return None
-    said = (
-        f"Features of the site that carry the difference between all clips with {clean} and all with {corrupt} (by "
-        "these values, not by the runs of this cell):"
-    )
-    words = dmc.Text(said, size="xs", c="dimmed")
-    return dmc.Group([words, *links], gap="xs", fz="xs", mb="xs")
 
 
 def _arms(study: Study, recordings: pd.DataFrame) -> str:

@@ -10,6 +10,7 @@ from dash import dcc
 from dash.development.base_component import Component
 
 from cache.errors import UserError
+from dashboards.feature_browser import scored_values
 from dashboards.lab_link import lab_address
 from dashboards.links import address, write_query
 from dashboards.packs import load_pack, readable_packs
@@ -20,6 +21,8 @@ from workbench.studies.study import Study
 BLOCKS = re.compile(r"tf\d+(\+tf\d+)*")
 STEPS = re.compile(r"steps? (\d+)(?:–(\d+))?")
 MOST_EACH = 3  # links of a kind
+RANKED_BY = {"value": "clean", "against": "corrupt"}
+"""What ranks the table of features, by its name in the URL: the values of a pair's sides."""
 
 
 def cell_links(study: Study, result: xr.Dataset, cell: pd.Series, pair: pd.Series) -> Component:
@@ -29,7 +32,7 @@ def cell_links(study: Study, result: xr.Dataset, cell: pd.Series, pair: pd.Serie
     """
     sites = _sites(cell)
     found = [
-        *_features(study, sites),
+        *_features(study, sites, cell, pair),
         *_probe(study, sites, str(cell["concept"])),
         *_vectors(study, sites),
         *_lab(result, cell, pair, sites),
@@ -65,10 +68,22 @@ def _sites(cell: pd.Series) -> list[str]:
     return [f"{block}.cross_attn" for block in row.split("+")] if BLOCKS.fullmatch(row) else []
 
 
-def _features(study: Study, sites: list[str]) -> list[tuple[str, str]]:
-    named = {name: load_result(study, f"sae-{name}").attrs.get("site", name) for name in sae_names(study)}
-    at_sites = [(name, site) for name, site in named.items() if site in sites]
-    return [(f"Features of {site}", _page("/features", sae=name)) for name, site in at_sites[:MOST_EACH]]
+def _features(study: Study, sites: list[str], cell: pd.Series, pair: pd.Series) -> list[tuple[str, str]]:
+    """The features of the cell's sites, or of its block, ranked by what they carry between the pair's values."""
+    values = {key: f"{cell['concept']}={pair[f'{side}_value']}" for key, side in RANKED_BY.items()}
+    found = []
+    for name in sae_names(study):
+        site = str(load_result(study, f"sae-{name}").attrs.get("site", name))
+        if site not in sites and not site.startswith(f"tf{cell['block']}."):
+            continue
+        text = f"Features of {site}" + ("" if name == site else f" ({name})")
+        if set(values.values()) <= set(scored_values(study, name)):
+            found.append(
+                (f"{text}, ranked for the values of the pair", _page("/features", sae=name, **values))
+            )
+        else:
+            found.append((text, _page("/features", sae=name)))
+    return found[:MOST_EACH]
 
 
 def _probe(study: Study, sites: list[str], concept: str) -> list[tuple[str, str]]:

@@ -289,7 +289,17 @@ def linked(links: Any) -> dict[str, tuple[str, dict[str, str]]]:
 
 def test_a_cell_leads_to_the_features_probe_vectors_and_lab_of_its_site(app: dash.Dash) -> None:
     links = linked(show_cell(app, "?concept=drums&arm=tf3&pair=1&seed=1")["links"])
-    assert links["Features of tf3.cross_attn"] == ("/features", {"sae": "tf3.cross_attn"})
+    (of_features,) = (text for text in links if text.startswith("Features"))
+    path, ranked = links[of_features]
+    assert (of_features, path) == (
+        "Features of tf3.cross_attn, ranked for the values of the pair",
+        "/features",
+    )
+    assert (ranked["sae"], ranked["value"][:6], ranked["against"][:6]) == (
+        "tf3.cross_attn",
+        "drums=",
+        "drums=",
+    )
     path, probe = links["Probe of drums at tf3.cross_attn"]
     assert (path, probe["concept"], probe["site"]) == ("/probes", "drums", "tf3.cross_attn")
     assert probe["step"] in ["0", "2", "4", "6"]
@@ -303,6 +313,8 @@ def test_a_cell_leads_to_the_features_probe_vectors_and_lab_of_its_site(app: das
     steps = linked(show_cell(app, "?result=steps&concept=drums&arm=tf3+steps+2–3")["links"])
     (edit,) = read_request(steps["Open in the lab"][1], base)[0].edits
     assert edit.steps == (2, 3)
+    everywhere = linked(show_cell(app, "?concept=tempo&arm=all")["links"])
+    assert not [text for text in everywhere if text.startswith("Features")]
     null = linked(show_cell(app, "?concept=drums&arm=tf1+null+random")["links"])
     assert "Open in the lab" not in null
 
@@ -417,14 +429,6 @@ def test_a_link_finds_its_row_in_the_table_as_it_is(app: dash.Dash) -> None:
     assert find(search, by_feature, "")["row"] == FEATURES - 8
     assert find(search, None, "nothing has this") == {"feature": "7", "row": None}
     assert find("?sae=tf4.cross_attn&feature=-1", None, None) == {"feature": None, "row": None}
-
-
-def test_a_cell_leads_to_the_features_of_its_block(app: dash.Dash) -> None:
-    cell = callback(app, patching_cell, "show_cell")
-    numbers = str(cell("?concept=tempo&arm=tf3", None)[2])
-    assert "/features?sae=tf3.cross_attn&value=tempo%3D" in numbers
-    assert "tf4.cross_attn" not in numbers
-    assert "/features?" not in str(cell("?concept=tempo&arm=all", None)[2])
 
 
 def test_a_value_ranks_the_features_and_shows_what_they_carry(app: dash.Dash) -> None:
