@@ -8,7 +8,6 @@ from typing import Any
 import dash
 from dash import Input, Output, State, no_update
 
-from dashboards.feature_browser import scored_values
 from dashboards.links import change_query, read_query
 from dashboards.pages import feature_map, feature_ranking, feature_sets, feature_table
 from dashboards.pages.feature_saes import asked_sae
@@ -59,7 +58,8 @@ def register(app: dash.Dash, study: Study) -> None:
         prevent_initial_call=True,
     )
     def select_rows(of_set: str | None, value: str | None, against: str | None, search: str | None) -> Any:
-        asked = {"set": of_set or "", "value": value or "", "against": (against if value else "") or ""}
+        other = against if feature_ranking.is_comparable(value, against) else None
+        asked = {"set": of_set or "", "value": value or "", "against": other or ""}
         if asked == {name: read_query(search).get(name, "") for name in asked}:
             return no_update, no_update
         is_other = bool(value) != bool(read_query(search).get("value"))
@@ -75,6 +75,7 @@ def register(app: dash.Dash, study: Study) -> None:
         Output("feature-set", "data"),
         Output("feature-value", "data"),
         Output("feature-against", "data"),
+        Output("feature-against", "disabled"),
         Output("features-grid", "columnDefs"),
         Output("area-said", "children"),
         Output("area-holder", "hidden"),
@@ -92,8 +93,11 @@ def register(app: dash.Dash, study: Study) -> None:
         name, value = asked_sae(study, query), query.get("value")
         asked = (name, asked_view(query), query.get("set", ""), value, query.get("against"))
         changed = (no_update if one == now else one for one, now in zip(asked, shown, strict=True))
-        values = scored_values(study, name) if name != shown[0] else no_update
+        offered: tuple[Any, ...] = (no_update, no_update, no_update)
+        if (name, value) != (shown[0], shown[3]):
+            values, others = feature_ranking.offered_values(study, name, query).values()
+            offered = (values, others, not others)
         columns = no_update if bool(value) == bool(shown[3]) else feature_table.columns(bool(value))
         area = feature_map.area_said(study, name, query)
         lines = (area, not area, feature_ranking.ranked_by(query))
-        return (*changed, feature_sets.set_choices(study), values, values, columns, *lines)
+        return (*changed, feature_sets.set_choices(study), *offered, columns, *lines)

@@ -14,19 +14,31 @@ SELECTORS = {"value": "Rank for a concept value", "against": "… against anothe
 
 def selectors(study: Study, name: str, query: Query) -> list[Component]:
     """The two selectors of concept values."""
-    values = scored_values(study, name)
     return [
         dmc.Select(
             id=f"feature-{key}",
-            data=values,
+            data=offered,
             value=query.get(key),
-            placeholder=words,
+            placeholder=SELECTORS[key],
             clearable=True,
+            disabled=not offered,
             size="xs",
-            **{"aria-label": words},
+            **{"aria-label": SELECTORS[key]},
         )
-        for key, words in SELECTORS.items()
+        for key, offered in offered_values(study, name, query).items()
     ]
+
+
+def offered_values(study: Study, name: str, query: Query) -> dict[str, list[str]]:
+    """The values that features have scores for, and those that the one in the URL can be compared with."""
+    values = scored_values(study, name)
+    return {"value": values, "against": [each for each in values if is_comparable(query.get("value"), each)]}
+
+
+def is_comparable(value: str | None, against: str | None) -> bool:
+    """Whether features can be ranked for a value against another one: both are of one concept."""
+    concept, other = ((each or "").partition("=")[0] for each in (value, against))
+    return bool(value) and value != against and concept == other
 
 
 def line(query: Query) -> Component:

@@ -11,7 +11,7 @@ from dash.exceptions import PreventUpdate
 from cache.errors import UserError
 from cache.wording import counted
 from dashboards.components.following import follow_study
-from dashboards.components.grid import number_column
+from dashboards.components.grid import headed, number_column
 from dashboards.components.paged_grid import TYPING_MS, paged_grid, server_filter
 from dashboards.components.text import panel
 from dashboards.feature_browser import CARRIED, View, Visible, page_of_rows, place
@@ -47,6 +47,7 @@ SHARE_HELP = (
     "its difference times its decoder's component along the whole. The parts sum to 100 %; what the model does with it "
     "is another question (causal effects)."
 )
+CLEAR_RANKING = " Or clear the ranking, above the table, to see all features."
 
 
 def layout(study: Study, query: Query) -> Component:
@@ -82,8 +83,8 @@ def layout(study: Study, query: Query) -> Component:
         html.Div(controls, className="controls"),
         feature_map.area_line(study, name, query),
         feature_ranking.line(query),
+        dmc.Text(html.Span(id="features-count", role="status"), size="xs", c="dimmed", mb=4),
         paged_grid("features-grid", columns(bool(query.get("value"))), height=640),
-        dmc.Text(html.Span(id="features-count", role="status"), size="xs", c="dimmed", mt=4),
         dcc.Store(id="features-place"),
         html.Div(id="features-sought", hidden=True),
         feature_sets.saver(),
@@ -119,7 +120,7 @@ def columns(is_ranked: bool) -> list[dict[str, Any]]:
         {**_number("share", "carries", 66, ".1%"), "headerTooltip": SHARE_HELP},
     ]
     left_out = ("best_p", "max_activation", "alive") if is_ranked else CARRIED
-    return [{**column, "hide": column["field"] in left_out} for column in every]
+    return headed([{**column, "hide": column["field"] in left_out} for column in every])
 
 
 def _number(field: str, name: str, width: int, form: str) -> dict[str, Any]:
@@ -172,7 +173,7 @@ def register(app: dash.Dash, study: Study) -> None:
         try:
             rows, shown = page_of_rows(study, view, asked.startRow, asked.endRow)
         except UserError as error:  # such as of a concept value that there is not
-            return {"rowData": [], "rowCount": 0}, str(error)
+            return {"rowData": [], "rowCount": 0}, f"{error}{CLEAR_RANKING if view.value else ''}"
         return {"rowData": rows, "rowCount": len(shown.positions)}, _counted(study, view, shown)
 
     @app.callback(
@@ -219,7 +220,21 @@ def _counted(study: Study, view: View, shown: Visible) -> str:
     """How many features the table shows, and which filters have no effect."""
     total, count = load_result(study, f"sae-{view.name}").sizes["feature"], len(shown.positions)
     features = f"{total:,} features" if count == total else f"{count:,} of {total:,} features"
-    return " ".join([f"{features}.", *shown.sentences, *_of_predecessors(study, view)])
+    empty = [] if count else [_why_empty(view)]
+    return " ".join([f"{features}.", *shown.sentences, *_of_predecessors(study, view), *empty])
+
+
+def _why_empty(view: View) -> str:
+    """What leaves no feature in the table, and how to get back."""
+    narrowed = {
+        "the search": view.words.strip(),
+        f"the set {view.of_set}": view.of_set,
+        "the area of the map": view.area,
+        "the filters below the columns' names": view.filters,
+    }
+    used = [words for words, is_used in narrowed.items() if is_used]
+    clear = "it" if len(used) == 1 else "one of them"
+    return f"Nothing passes {' and '.join(used)}: clear {clear} to see features again."
 
 
 def _of_predecessors(study: Study, view: View) -> list[str]:

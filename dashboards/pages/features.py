@@ -11,12 +11,12 @@ from dash.development.base_component import Component
 
 from dashboards.components.text import empty_state
 from dashboards.context import Context
-from dashboards.feature_browser import scored_values
 from dashboards.links import write_query
 from dashboards.pages import (
     feature_address,
     feature_card,
     feature_map,
+    feature_ranking,
     feature_sets,
     feature_table,
     feature_training,
@@ -82,7 +82,7 @@ def choices(context: Context, query: Query) -> dict[str, list[str]]:
         "feature": features,
         "view": list(VIEWS)[1:],
         "set": [one["value"] for one in feature_sets.set_choices(study) if one["value"]],
-        **dict.fromkeys(("value", "against"), scored_values(study, name)),
+        **feature_ranking.offered_values(study, name, query),
         **area,
     }
 

@@ -166,7 +166,7 @@ def test_the_page_says_what_belongs_to_other_weights(
         assert (answer["rowCount"], said) == (
             0,
             f"0 of 48 features. Not shown: 2 features of this set, of an earlier autoencoder {SAE}, which had other "
-            "weights.",
+            "weights. Nothing passes the set loud: clear it to see features again.",
         )
         answer, said = send(rows, SAE, "", "")
         assert "what was written about 2 features" in said

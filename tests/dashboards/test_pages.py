@@ -20,6 +20,7 @@ from dashboards.app import create_app
 from dashboards.components import patching_clips
 from dashboards.components.export import figure_options
 from dashboards.context import Context
+from dashboards.feature_browser import View, page_of_rows
 from dashboards.figures import probe_maps, sae_training
 from dashboards.figures.patching_map import PatchingMapSpec
 from dashboards.figures.probe_maps import ProbeMapsSpec
@@ -28,6 +29,7 @@ from dashboards.pages import (
     comparison,
     feature_address,
     feature_map,
+    feature_ranking,
     feature_table,
     feature_training,
     features,
@@ -407,12 +409,17 @@ def test_the_table_of_features_is_sent_in_pages(app: dash.Dash, study: Study) ->
     assert len(shares) == count > 1
     assert min(shares) > 0.03
     assert shares == sorted(shares)
-    assert rows(words="nothing has this")[:2] == ([], 0)
+    nothing = "Nothing passes the search: clear it to see features again."
+    assert rows(words="nothing has this") == ([], 0, f"0 of {FEATURES} features. {nothing}")
+    said = rows(search="?set=none", filterModel=dense)[2]
+    assert "the set none and the filters below the columns' names: clear one" in said
     some, _, _ = rows(search="?value=mood=sad&against=mood=happy")
     shares = [row["share"] for row in some]
     assert shares == sorted(shares, reverse=True)
     assert_close(sum(shares), 1.0)
-    assert "Features have no scores" in rows(search="?value=mood=sad&against=tempo=slow")[2]
+    said = rows(search="?value=mood=sad&against=tempo=slow")[2]
+    assert said.startswith("Features have no scores")
+    assert said.endswith(feature_table.CLEAR_RANKING)
 
 
 def test_a_link_finds_its_row_in_the_table_as_it_is(app: dash.Dash) -> None:
@@ -440,6 +447,20 @@ def test_a_value_ranks_the_features_and_shows_what_they_carry(app: dash.Dash) ->
     search, columns = select("late", None, "mood=happy", search)
     assert read_query(search) == {"sae": "tf4.cross_attn", "set": "late"}
     assert "share" in {column["field"] for column in columns if column["hide"]}
+    names = [column["headerName"] for column in columns]
+    assert names == [column["headerName"] for column in feature_table.columns(is_ranked=True)]
+    search, _ = select("", "mood=sad", "tempo=slow", "?sae=tf4.cross_attn")
+    assert read_query(search) == {"sae": "tf4.cross_attn", "value": "mood=sad"}
+
+
+def test_only_values_that_can_be_compared_are_offered(study: Study) -> None:
+    offered = feature_ranking.offered_values(study, "tf4.cross_attn", {"value": "mood=sad"})
+    assert offered["against"]
+    assert set(offered["against"]) == {v for v in offered["value"] if v.startswith("mood=")} - {"mood=sad"}
+    for against in offered["against"]:
+        rows, _ = page_of_rows(study, View("tf4.cross_attn", value="mood=sad", against=against), 0, 5)
+        assert len(rows) == 5
+    assert feature_ranking.offered_values(study, "tf4.cross_attn", {})["against"] == []
 
 
 def test_an_area_of_the_map_filters_the_table(app: dash.Dash, study: Study) -> None:
