@@ -68,6 +68,13 @@ def empty_state(what: str, then: str, command: str) -> Component:
     )
 
 
+def refusal(sentence: str) -> Component:
+    """A sentence on what was refused, such as "Not saved: …", which stands out and is read out at once."""
+    return html.Span(
+        [html.Span("⚠ ", **{"aria-hidden": "true"}), sentence], className="refusal", role="alert"
+    )
+
+
 def hint(text: str) -> Component:
     """A muted line that says what to do next."""
     return dmc.Center(dmc.Text(text, c="dimmed", size="sm", ta="center", maw=360), mih=240, className="hint")

@@ -10,6 +10,7 @@ from dash.development.base_component import Component
 from dash.exceptions import PreventUpdate
 
 from cache.errors import UserError
+from dashboards.components.text import refusal
 from dashboards.results import load_result, sae_names
 from workbench.studies.feature_notes import (
     Entry,
@@ -137,13 +138,13 @@ def register(app: dash.Dash, study: Study) -> None:
     ) -> tuple[Any, ...]:
         field, name, feature = _asked(study, ctx.triggered_id, ctx.triggered)
         if _has_other_weights(study, name, read):
-            return (*_lines(field, OTHER_WEIGHTS), *[no_update] * 4)
+            return (*_lines(field, refusal(OTHER_WEIGHTS)), *[no_update] * 4)
         shown = read_feature(study.path, name, feature)
         value = {"label": label, "note": note, "star": "" if shown["star"].value else "1"}[field] or ""
         try:
             written = write(study.path, name, feature, field, value, (read or {}).get(field))
         except UserError as error:
-            return (*_lines(field, f"Not saved: {error}"), *[no_update] * 4)
+            return (*_lines(field, refusal(f"Not saved: {error}")), *[no_update] * 4)
         if written.entry == shown[field]:
             raise PreventUpdate
         return (
@@ -164,7 +165,7 @@ def register(app: dash.Dash, study: Study) -> None:
     def save_sets(names: list[str] | None, read: dict[str, Any] | None) -> Any:
         _, name, feature = _asked(study, ctx.triggered_id, ctx.triggered)
         if _has_other_weights(study, name, read):
-            return OTHER_WEIGHTS
+            return refusal(OTHER_WEIGHTS)
         wanted, had = {each.strip() for each in names or []}, set(sets_of(study.path, name, feature))
         try:
             for each in sorted(wanted - had):
@@ -172,7 +173,7 @@ def register(app: dash.Dash, study: Study) -> None:
             for each in had - wanted:
                 change_set(study.path, each, name, remove=[feature])
         except UserError as error:
-            return f"Not saved: {error}"
+            return refusal(f"Not saved: {error}")
         return "Saved." if wanted != had else no_update
 
     @app.callback(
@@ -181,13 +182,13 @@ def register(app: dash.Dash, study: Study) -> None:
         Input("notes-export", "n_clicks"),
         prevent_initial_call=True,
     )
-    def export(clicks: int | None) -> tuple[Any, str]:
+    def export(clicks: int | None) -> tuple[Any, Any]:
         if not clicks:
             raise PreventUpdate
         try:
             return {"content": notes_csv(study.path), "filename": "notes.csv", "type": "text/csv"}, ""
         except UserError as error:
-            return no_update, str(error)
+            return no_update, refusal(str(error))
 
     @app.callback(
         Output("notes-said", "children", allow_duplicate=True),
@@ -203,7 +204,7 @@ def register(app: dash.Dash, study: Study) -> None:
             imported = import_notes(study.path, content, sae_names(study))
         except (UserError, ValueError) as error:
             said = str(error) if isinstance(error, UserError) else "The file could not be read."
-            return f"Nothing imported: {said}", None
+            return refusal(f"Nothing imported: {said}"), None
         return f"Imported: {imported_sentence(imported)}", None
 
     app.clientside_callback(
@@ -242,7 +243,7 @@ def _revisions(fields: dict[NoteField, Entry]) -> dict[str, int]:
     return {field: entry.revision for field, entry in fields.items()}
 
 
-def _lines(field: NoteField, sentence: str) -> tuple[Any, Any]:
+def _lines(field: NoteField, sentence: str | Component) -> tuple[Any, Any]:
     """The lines about the label and star, and about the note: what was refused stays until it is mended."""
     return (no_update, sentence) if field == "note" else (sentence, no_update)
 

@@ -9,6 +9,7 @@ from dash.development.base_component import Component
 from dash.exceptions import PreventUpdate
 
 from cache.errors import UserError
+from dashboards.components.text import refusal
 from dashboards.feature_browser import STARRED, View, browser_frame, visible
 from dashboards.links import read_query
 from dashboards.pages.page import Query
@@ -90,7 +91,7 @@ def register(app: dash.Dash, study: Study) -> None:
         words: str | None,
         search: str | None,
         cards: list[dict[str, str]],
-    ) -> tuple[str, Any, list[Any]]:
+    ) -> tuple[Any, Any, list[Any]]:
         if not clicks or name not in sae_names(study):
             raise PreventUpdate
         asked = None if request is None else RowsRequest.model_validate(request)
@@ -99,7 +100,7 @@ def register(app: dash.Dash, study: Study) -> None:
                 study, View.of_request(name, asked, words, read_query(search)), (of_set or "").strip()
             )
         except UserError as error:
-            return f"Not saved: {error}", no_update, [no_update] * len(cards)
+            return refusal(f"Not saved: {error}"), no_update, [no_update] * len(cards)
         shown = [card["of"].rpartition("/") for card in cards]
         # A card that does not show the set would take its feature out of it with the next change of its sets.
         return said, set_choices(study), [sets_of(study.path, sae, int(feature)) for sae, _, feature in shown]

@@ -46,6 +46,12 @@ def triggered(monkeypatch: pytest.MonkeyPatch, kind: str, of: str) -> None:
     monkeypatch.setattr(feature_notes, "ctx", context)
 
 
+def refused(shown: Any) -> str:
+    """The sentence of a refusal, which looks unlike "Saved." and is read out at once."""
+    assert (shown.role, shown.className) == ("alert", "refusal")
+    return str(shown.children[1])
+
+
 def test_a_note_is_written_and_what_another_tab_wrote_stays(
     app: dash.Dash, study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -62,7 +68,7 @@ def test_a_note_is_written_and_what_another_tab_wrote_stays(
     assert "first" in str(earlier)
     with pytest.raises(PreventUpdate):
         save("", note, None, read)
-    assert save("", "x" * 20_000, None, read)[1].startswith("Not saved: A note has at most 10,000")
+    assert refused(save("", "x" * 20_000, None, read)[1]).startswith("Not saved: A note has at most 10,000")
     assert read_all(study.path, SAE) == {5: {"note": note}}
 
 
@@ -71,9 +77,9 @@ def test_nothing_is_written_about_the_features_of_other_weights_than_the_page_sh
 ) -> None:
     read = {"label": 0, "note": 0, "star": 0, "weights": "those before"}
     triggered(monkeypatch, "note", f"{SAE}/5")
-    assert callback(app, feature_notes, "save")("", "mine", None, read)[1] == OTHER_WEIGHTS
+    assert refused(callback(app, feature_notes, "save")("", "mine", None, read)[1]) == OTHER_WEIGHTS
     triggered(monkeypatch, "sets", f"{SAE}/5")
-    assert callback(app, feature_notes, "save_sets")(["mine"], read) == OTHER_WEIGHTS
+    assert refused(callback(app, feature_notes, "save_sets")(["mine"], read)) == OTHER_WEIGHTS
     assert not (study.path / "notes.sqlite").exists()
 
 
@@ -107,7 +113,7 @@ def test_sets_are_changed_by_their_names(
     assert save(["loud", "late"], None) is no_update
     assert save(["late"], None) == "Saved."
     assert (read_set(study.path, "loud", SAE), read_set(study.path, "late", SAE)) == ([], [5])
-    assert save(["late", "x" * 101], None).startswith("Not saved")
+    assert refused(save(["late", "x" * 101], None)).startswith("Not saved")
 
 
 def test_the_table_shows_and_finds_what_is_written(study: Study) -> None:
@@ -144,9 +150,9 @@ def test_what_the_filters_leave_is_kept_as_a_set(
         ({**rows, "filterModel": {"feature": {"filter": ">1e9"}}}, "late", "shows 0 features"),
         ({**rows, "filterModel": {"feature": {"filter": "many"}}}, "late", "filters nothing"),
     ):
-        assert words in save(3, name, SAE, request, "", "", [])[0]
+        assert words in refused(save(3, name, SAE, request, "", "", [])[0])
     monkeypatch.setattr(feature_sets, "MOST_IN_SET", 20)
-    assert "shows 48 features, and a set has 1 to 20" in save(4, "all", SAE, None, "", "", [])[0]
+    assert "shows 48 features, and a set has 1 to 20" in refused(save(4, "all", SAE, None, "", "", [])[0])
     assert len(read_set(study.path, "late", SAE)) == 22
 
 
@@ -192,7 +198,7 @@ def test_notes_are_exported_and_imported(app: dash.Dash, study: Study) -> None:
     content = base64.b64encode(file["content"].replace("1+1", "2").encode()).decode()
     assert read_file(f"data:text/csv;base64,{content}")[0].startswith("Imported: 1 ")
     assert read_all(study.path, SAE) == {7: {"label": "=2"}}
-    assert read_file("data:text/csv;base64,###")[0].startswith("Nothing imported")
+    assert refused(read_file("data:text/csv;base64,###")[0]).startswith("Nothing imported")
 
 
 def test_a_damaged_file_of_notes_leaves_the_page(app: dash.Dash, study: Study, tmp_path: Path) -> None:
@@ -200,4 +206,4 @@ def test_a_damaged_file_of_notes_leaves_the_page(app: dash.Dash, study: Study, t
     assert "damaged" in str(feature_notes.editor(study, SAE, 5))
     assert [one["value"] for one in feature_sets.set_choices(study)] == ["", STARRED]
     assert page_of_rows(study, View(SAE), 0, 5)[0]
-    assert "damaged" in callback(app, feature_notes, "export")(1)[1]
+    assert "damaged" in refused(callback(app, feature_notes, "export")(1)[1])

@@ -200,11 +200,13 @@ def checked(field: NoteField, value: str) -> str:
     """
     value = value.replace("\r\n", "\n").strip()
     if len(value) > LONGEST[field]:
-        raise UserError(f"A {field} has at most {LONGEST[field]:,} characters; this one has {len(value):,}.")
+        raise UserError(
+            f"A {field} has at most {LONGEST[field]:,} characters; this one has {len(value):,}. Shorten it."
+        )
     allowed = "\n\t" if field == "note" else ""
     if _has_control(value, allowed):
         raise UserError(
-            f"A {field} cannot have control characters{' or line breaks' if not allowed else ''}."
+            f"A {field} cannot have control characters{' or line breaks' if not allowed else ''}. Remove them."
         )
     if field == "star" and value not in ("", "1"):
         raise UserError(f"A star is 1 or nothing, not '{value}'.")
