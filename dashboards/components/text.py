@@ -87,6 +87,11 @@ def details(id: str, sentence: str, parts: list[Component]) -> Component:
     )
 
 
+def text_table(head: list[str], body: list[list[str]]) -> Component:
+    """A table of texts as one component: cells that are components of their own take long to draw."""
+    return dmc.ScrollArea(dmc.Table(data={"head": head, "body": body}, fz="xs", verticalSpacing=3))
+
+
 def wide_table(table: Component) -> Component:
     """A table that scrolls sideways where there is little room; by the keyboard, too."""
     return html.Div(table, className="facts-wrap", tabIndex=0)

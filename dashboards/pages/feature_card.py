@@ -1,6 +1,5 @@
 """One feature: its numbers, label, figure, scores and neighbours, and clips in which it is active."""
 
-import shlex
 from typing import Any
 
 import dash
@@ -14,20 +13,17 @@ from dash.development.base_component import Component
 from dashboards.components.export import export_button, figure_data
 from dashboards.components.graph import graph
 from dashboards.components.player import player
-from dashboards.components.text import hint, numbers, panel
+from dashboards.components.text import hint, numbers, panel, text_table
 from dashboards.figures import feature as feature_figure
 from dashboards.figures.feature import FeatureSpec
 from dashboards.figures.feature_clip import FeatureClipSpec
 from dashboards.links import change_query, read_query
 from dashboards.media import activation_url
-from dashboards.numbers import fixed, p_value, percent, significant, span
+from dashboards.numbers import fixed, p_value, percent, significant
 from dashboards.pages import clip as clip_page
-from dashboards.pages import feature_notes
-from dashboards.results import load_result, sae_names, usable_names
+from dashboards.pages import feature_effects, feature_notes
+from dashboards.results import load_result, sae_names
 from dashboards.tables.features import (
-    EFFECTS,
-    EFFECTS_VERSION,
-    effects_frame,
     examples_frame,
     features_frame,
     neighbours_frame,
@@ -39,7 +35,6 @@ from workbench.studies.study import Study
 
 SHOWN_CLIPS = 6
 SHOWN_VALUES = 5
-EFFECTS_PREFIX = "feature-effects-"
 NOT_SHOWN = {"display": "none"}
 CLIPS_HELP = (
     "Line: the feature's activation over time (maximum over steps; the top edge is the feature's overall maximum). "
@@ -150,7 +145,7 @@ def register(app: dash.Dash, study: Study) -> None:
         return (
             feature_figure.draw_screen(feature_figure.make_table(study, spec)),
             figure_data("feature", spec),
-            _effects(study, spec),
+            feature_effects.effects(study, spec),
             _neighbours(near, result["label"].sel(feature=near["neighbour"].to_numpy()), search),
         )
 
@@ -205,57 +200,11 @@ def _scores(scores: pd.DataFrame) -> Component | None:
         for _, row in scores.head(SHOWN_VALUES).iterrows()
     ]
     title = f"Scores of {len(body)} of the {len(scores)} values [95 % interval over prompts, where computed]"
-    return html.Div([_heading(title), _table(["value", *names.values(), "p, adjusted"], body)])
-
-
-def _table(head: list[str], body: list[list[str]]) -> Component:
-    """A table of texts as one component: cells that are components of their own take long to draw."""
-    return dmc.ScrollArea(dmc.Table(data={"head": head, "body": body}, fz="xs", verticalSpacing=3))
+    return html.Div([_heading(title), text_table(["value", *names.values(), "p, adjusted"], body)])
 
 
 def _score(row: pd.Series, name: str) -> str:
     return significant(row[name]) if pd.isna(row[f"{name}_lo"]) else interval(row, name)
-
-
-def _effects(study: Study, spec: FeatureSpec) -> Component | None:
-    """What turning the feature off, or doubling it, did to scores; the command that measures it if nothing has."""
-    title = _heading("Causal effects: change of the score when the feature is changed [95 % interval]")
-    frames = [
-        effects_frame(load_result(study, name), spec.name, spec.feature)
-        for name in usable_names(study)
-        if name.startswith(EFFECTS_PREFIX) and _has_effects(load_result(study, name))
-    ]
-    found = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
-    if found.empty:
-        known = "not of this feature" if frames else "not yet"
-        asked = f"workbench sae effects {shlex.quote(str(study.path))} {shlex.quote(spec.name)}"
-        said = f"Measured {known}; {asked} measures those of the best features of each value."
-        return html.Div([title, dmc.Text(said, size="xs", c="dimmed", style={"overflowWrap": "anywhere"})])
-    names = ["prompts with", "changed", "factor", "change", "random", "p, adjusted", "other concepts"]
-    return html.Div([title, _table(names, [_effect(row) for _, row in found.iterrows()])])
-
-
-def _effect(row: pd.Series) -> list[str]:
-    return [
-        row["value"],
-        _changed(row),
-        f"× {row['factor']:g}",
-        interval(row, "effect"),
-        span(row["null_lo"], row["null_hi"]),
-        p_value(row["p_adjusted"]),
-        ", ".join(f"{name} {fixed(change)}" for name, change in row["others"].items()),
-    ]
-
-
-def _changed(row: pd.Series) -> str:
-    if row["set"]:
-        return f"all {row['changed']} of the set {row['set']}"
-    return "alone" if row["changed"] == 1 else f"among the {row['changed']} best"
-
-
-def _has_effects(result: xr.Dataset) -> bool:
-    needed = {"value", "features", "set", "size", "role", "scorer", "sae", "factor", "concept", *EFFECTS}
-    return result.attrs["schema_version"] == EFFECTS_VERSION and needed <= set(map(str, result.variables))
 
 
 def _neighbours(near: pd.DataFrame, labels: xr.DataArray, search: str | None) -> Component | None:

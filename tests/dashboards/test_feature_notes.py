@@ -9,16 +9,29 @@ import dash
 import pytest
 from dash import no_update
 from dash.exceptions import PreventUpdate
+from pydantic import BaseModel
 
+from analyses.sae.names import load_sae
 from dashboards.app import create_app
 from dashboards.feature_browser import STARRED, View, page_of_rows
-from dashboards.pages import feature_card, feature_notes, feature_sets, feature_table
+from dashboards.figures.feature import FeatureSpec
+from dashboards.pages import feature_card, feature_effects, feature_notes, feature_sets, feature_table
 from dashboards.pages.feature_notes import OTHER_WEIGHTS
 from dashboards.results import sae_names
 from tests.dashboards.synthetic_study import make_study
+from tests.dashboards.tables.test_features import effects
 from tests.dashboards.test_pages import callback
+from workbench.sae.identity import weights_hash
 from workbench.sae.stored import WEIGHTS_FILE
-from workbench.studies.feature_notes import change_set, read_all, read_set, weights_of, write
+from workbench.studies.feature_notes import (
+    Noted,
+    change_set,
+    read_all,
+    read_set,
+    weights_of,
+    write,
+    write_all,
+)
 from workbench.studies.study import Study
 
 SAE = "tf4.cross_attn"
@@ -180,6 +193,33 @@ def test_the_page_says_what_belongs_to_other_weights(
         assert "snare" not in str(feature_notes.editor(study, SAE, 5))
     finally:
         weights.write_bytes(weights.read_bytes()[:-1])
+
+
+class _Spec(BaseModel, frozen=True):
+    """What tells whose effects a result has."""
+
+    weights: dict[str, str]
+
+
+def test_effects_are_those_of_the_present_weights(study: Study) -> None:
+    """Of a set that has features of both, only those of the present weights were changed, which is said."""
+    result = effects().assign_coords(sae=[SAE]).assign_attrs(kind="feature-effects")
+    spec = FeatureSpec(name=SAE, feature=3)
+    write_all(study.path, [Noted(SAE, "0" * 16, feature, {}, ("late",)) for feature in (1, 2)])
+    for weights, shown in ((weights_hash(load_sae(study, SAE)), True), ("those before", False)):
+        study.save_result("feature-effects-late", result, _Spec(weights={SAE: weights}), seconds=1.0)
+        found, said = feature_effects.measured(study, spec)
+        assert (len(found) == 4) is shown
+        assert (
+            any("The set late has 2 more features of an earlier autoencoder" in each for each in said)
+            is shown
+        )
+        assert (
+            any("Not shown: what was measured of an earlier autoencoder" in each for each in said)
+            is not shown
+        )
+    (study.path / "results" / "feature-effects-late.nc").unlink()
+    assert "Measured not yet" in feature_effects.measured(study, spec)[1][0]
 
 
 def test_a_feature_without_an_autoencoder_is_that_of_the_first(study: Study) -> None:

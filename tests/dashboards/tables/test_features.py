@@ -4,7 +4,7 @@ import numpy as np
 import xarray as xr
 
 from analyses.evaluation.feature_effects import SCHEMA_VERSION
-from dashboards.pages import feature_card
+from dashboards.pages import feature_effects
 from dashboards.tables.features import (
     EFFECTS_VERSION,
     effects_frame,
@@ -110,7 +110,7 @@ def test_effects_are_those_of_the_cells_in_which_the_feature_was_changed() -> No
     assert frame[["changed", "factor", "effect"]].values.tolist() == [
         [1, 0, 1], [1, 2, 3], [2, 0, 5], [2, 2, 7]
     ]  # fmt: skip
-    assert list(map(feature_card._changed, frame.iloc)) == ["alone"] * 2 + ["all 2 of the set late"] * 2
+    assert list(map(feature_effects.changed, frame.iloc)) == ["alone"] * 2 + ["all 2 of the set late"] * 2
     assert frame["others"].tolist() == [{"tempo": change} for change in (0, 2, 4, 6)]
     assert len(effects_frame(effects(), "s", 5)) == 2
     assert effects_frame(effects(), "s", 13).empty, "a random feature is a null"
@@ -119,6 +119,6 @@ def test_effects_are_those_of_the_cells_in_which_the_feature_was_changed() -> No
 
 def test_only_effects_of_the_known_form_are_shown() -> None:
     assert EFFECTS_VERSION == SCHEMA_VERSION
-    assert feature_card._has_effects(effects())
-    assert not feature_card._has_effects(effects().drop_vars("null_lo"))
-    assert not feature_card._has_effects(effects().assign_attrs(schema_version=2))
+    assert feature_effects.has_effects(effects())
+    assert not feature_effects.has_effects(effects().drop_vars("null_lo"))
+    assert not feature_effects.has_effects(effects().assign_attrs(schema_version=2))

@@ -1,0 +1,120 @@
+"""A feature's causal effects, on its card: what changing it did to scores."""
+
+import json
+import shlex
+from contextlib import suppress
+from functools import lru_cache
+from pathlib import Path
+
+import dash_mantine_components as dmc
+import pandas as pd
+import xarray as xr
+from dash import html
+from dash.development.base_component import Component
+
+from cache.errors import UserError
+from cache.wording import counted
+from dashboards.components.text import text_table
+from dashboards.figures.feature import FeatureSpec
+from dashboards.numbers import fixed, p_value, span
+from dashboards.results import Identity, load_result, result_identity, usable_names
+from dashboards.tables.features import EFFECTS, EFFECTS_VERSION, effects_frame
+from dashboards.wording import interval
+from workbench.studies.feature_notes import read_predecessors
+from workbench.studies.study import Study
+
+PREFIX = "feature-effects-"
+TITLE = "Causal effects: change of the score when the feature is changed [95 % interval]"
+HEADS = ["prompts with", "changed", "factor", "change", "random", "p, adjusted", "other concepts"]
+
+
+def effects(study: Study, spec: FeatureSpec) -> Component:
+    """What turning the feature off, or doubling it, did to scores; the command that measures it if nothing has."""
+    try:
+        found, said = measured(study, spec)
+    except UserError as error:
+        found, said = pd.DataFrame(), [str(error)]
+    table = [] if found.empty else [text_table(HEADS, [_line(row) for _, row in found.iterrows()])]
+    sentences = [dmc.Text(each, size="xs", c="dimmed", style={"overflowWrap": "anywhere"}) for each in said]
+    return html.Div([dmc.Title(TITLE, order=6, mt="sm", mb=4), *table, *sentences])
+
+
+def measured(study: Study, spec: FeatureSpec) -> tuple[pd.DataFrame, list[str]]:
+    """A row for each effect of the feature (see `effects_frame`), and sentences on what is not among them.
+
+    Raises:
+        UserError: if the autoencoder's weights cannot be read.
+    """
+    results = [load_result(study, name) for name in usable_names(study) if name.startswith(PREFIX)]
+    known = [result for result in results if has_effects(result)]
+    frames = [(result, effects_frame(result, spec.name, spec.feature)) for result in known]
+    frames = [(result, frame) for result, frame in frames if not frame.empty]
+    now = _weights(study.path, spec.name, result_identity(study, spec.result_name)) if frames else ""
+    own = [frame for result, frame in frames if _weights_then(result, spec.name) == now]
+    asked = f"workbench sae effects {shlex.quote(str(study.path))} {shlex.quote(spec.name)}"
+    said = []
+    if len(own) < len(frames):
+        said.append(
+            f"Not shown: what was measured of an earlier autoencoder {spec.name}, which had other weights and features."
+        )
+    if not own:
+        known_of = "not of this feature" if known else "not yet"
+        said.append(f"Measured {known_of}; {asked} measures those of the best features of each value.")
+        return pd.DataFrame(), said
+    found = pd.concat(own, ignore_index=True)
+    return found, said + left_out(study, spec.name, set(found["set"]))
+
+
+def left_out(study: Study, name: str, sets: set[str]) -> list[str]:
+    """A sentence for each set that also has features of an earlier autoencoder of this name, which are not changed."""
+    try:
+        earlier = read_predecessors(study.path, name).sets
+    except UserError:  # the editor of notes says why
+        return []
+    return [
+        f"The set {each} has {counted(earlier[each], 'more feature')} of an earlier autoencoder {name}, which had "
+        "other weights; changed are only those of the present one."
+        for each in sorted(sets & earlier.keys())
+    ]
+
+
+def has_effects(result: xr.Dataset) -> bool:
+    """Whether a result has the form that `effects_frame` reads."""
+    needed = {"value", "features", "set", "size", "role", "scorer", "sae", "factor", "concept", *EFFECTS}
+    return result.attrs["schema_version"] == EFFECTS_VERSION and needed <= set(map(str, result.variables))
+
+
+def changed(row: pd.Series) -> str:
+    """What was changed: the feature alone, or with which others."""
+    if row["set"]:
+        return f"all {row['changed']} of the set {row['set']}"
+    return "alone" if row["changed"] == 1 else f"among the {row['changed']} best"
+
+
+def _line(row: pd.Series) -> list[str]:
+    return [
+        row["value"],
+        changed(row),
+        f"× {row['factor']:g}",
+        interval(row, "effect"),
+        span(row["null_lo"], row["null_hi"]),
+        p_value(row["p_adjusted"]),
+        ", ".join(f"{name} {fixed(change)}" for name, change in row["others"].items()),
+    ]
+
+
+def _weights_then(result: xr.Dataset, name: str) -> str:
+    """The hash of the weights that an autoencoder had when its effects were measured; "" if the result has none."""
+    with suppress(KeyError, TypeError, ValueError):
+        return str(json.loads(result.attrs["spec"])["weights"][name])
+    return ""
+
+
+@lru_cache(maxsize=8)
+def _weights(study_path: Path, name: str, version: Identity) -> str:
+    """The hash of the weights that an autoencoder has now."""
+    del version  # only part of the cache key: a changed autoencoder is read again
+    from analyses.sae.names import load_sae  # imports torch
+    from workbench.sae.identity import weights_hash
+
+    return weights_hash(load_sae(Study.open(study_path), name))
