@@ -22,6 +22,7 @@ from dashboards.media import activation_url
 from dashboards.numbers import fixed, p_value, percent, significant
 from dashboards.pages import clip as clip_page
 from dashboards.pages import feature_effects, feature_notes
+from dashboards.pages.site_links import feature_in_lab
 from dashboards.results import load_result, sae_names
 from dashboards.tables.features import (
     examples_frame,
@@ -112,7 +113,7 @@ def register(app: dash.Dash, study: Study) -> None:
             True,
             True,
             _numbers(row),
-            dmc.Text(_sentence(label_evidence(scores, row["label"])), size="sm", my="xs"),
+            _label(study, spec, label_evidence(scores, row["label"]), examples),
             notes,
             now,
             _scores(scores),
@@ -174,8 +175,13 @@ def selected(study: Study, search: str | None) -> FeatureSpec | None:
     return FeatureSpec(name=name, feature=int(feature)) if is_known else None
 
 
-def _sentence(evidence: str) -> str:
-    return f"{'' if evidence.startswith('no label') else 'Proposed label: '}{evidence}."
+def _label(study: Study, spec: FeatureSpec, evidence: str, examples: pd.DataFrame) -> Component:
+    """The proposed label, and a link to the lab for the clip in which the feature is most active."""
+    words = f"{'' if evidence.startswith('no label') else 'Proposed label: '}{evidence}."
+    known = examples[examples["clip"].isin(study.clips["clip"])]
+    clip = None if known.empty else int(known["clip"].iloc[0])
+    link = None if clip is None else feature_in_lab(study, spec.name, spec.feature, clip)
+    return html.Div([dmc.Text(words, size="sm", my="xs"), link])
 
 
 def _numbers(row: pd.Series) -> Component:

@@ -1,6 +1,10 @@
 """Links between the pages about one site: the cell of a map, its features, its probe, its vectors, and the lab."""
 
+import json
 import re
+from contextlib import suppress
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import dash_mantine_components as dmc
@@ -51,6 +55,44 @@ def map_link(study: Study, concept: str, site: str) -> Component | None:
     return _line(
         [(f"{concept} at {block} on the patching map", _page("/patching", concept=concept, arm=block))]
     )
+
+
+def feature_in_lab(study: Study, name: str, feature: int, clip: int) -> Component | None:
+    """A link to the lab with a feature of an autoencoder made twice as active, in one of the study's clips.
+
+    At the steps at which the autoencoder may be used. None if the clip's texts are longer than the lab takes.
+    """
+    result = load_result(study, f"sae-{name}")
+    sites = [_written_site(result)]
+    edit = {"kind": "feature", "sae": name, "feature": feature, "sites": sites, "strength": 1.0}
+    of_clip = study.clips.set_index("clip").loc[clip]
+    texts = str(of_clip["prompt"]), int(of_clip["seed"]), str(of_clip["lyrics"])
+    try:
+        href = lab_address(*texts, edits=[{**edit, "steps": _open_steps(result)}])
+    except UserError:
+        return None
+    return dcc.Link(f"Turn it up or down in the lab, in clip {clip}", href=href, className="small-link")
+
+
+def _written_site(result: xr.Dataset) -> str:
+    """The site that an autoencoder reconstructs; for a transcoder another one than it reads."""
+    with suppress(ValueError, AttributeError):
+        if target := json.loads(result.attrs["spec"]).get("target_site"):
+            return str(target)
+    return str(result.attrs["site"])
+
+
+def _open_steps(result: xr.Dataset) -> list[int] | None:
+    """The first and last of most steps in a row at which an autoencoder may be used; None for all, and for none."""
+    closed = result["gated"].values.astype(bool)
+    if not closed.any() or closed.all():
+        return None
+    by_step = zip(result["step"].values.tolist(), closed, strict=True)
+    rows = [
+        [step for step, _ in row] for is_closed, row in groupby(by_step, key=itemgetter(1)) if not is_closed
+    ]
+    most = max(rows, key=len)
+    return [most[0], most[-1]]
 
 
 def _line(links: list[tuple[str, str]]) -> Component:

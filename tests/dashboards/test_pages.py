@@ -12,9 +12,10 @@ import dash
 import numpy as np
 import pandas as pd
 import pytest
+import xarray as xr
 from dash import no_update
 
-from analyses.lab.request import LabRequest, PatchEdit, read_request
+from analyses.lab.request import FeatureEdit, LabRequest, PatchEdit, read_request
 from analyses.sae.spec import DEAD_AFTER
 from dashboards.app import create_app
 from dashboards.components import patching_clips
@@ -37,6 +38,7 @@ from dashboards.pages import (
     patching,
     patching_cell,
     probes,
+    site_links,
 )
 from dashboards.results import load_result
 from dashboards.shell import shell
@@ -319,6 +321,24 @@ def test_a_cell_leads_to_the_features_probe_vectors_and_lab_of_its_site(app: das
     assert not [text for text in everywhere if text.startswith("Features")]
     null = linked(show_cell(app, "?concept=drums&arm=tf1+null+random")["links"])
     assert "Open in the lab" not in null
+
+
+def test_a_feature_leads_to_the_lab_at_steps_that_its_gate_leaves_open(study: Study) -> None:
+    link = site_links.feature_in_lab(study, "tf3.cross_attn", 7, 3)
+    assert link is not None
+    path, _, query = link.href.partition("?")
+    request, fault = read_request(read_query(query), LabRequest(prompt="-"))
+    clip = study.clips.iloc[3]
+    assert (path, fault, request.prompt, request.seed) == ("/lab", "", clip["prompt"], clip["seed"])
+    (edit,) = request.edits
+    assert isinstance(edit, FeatureEdit)
+    assert (edit.sae, edit.feature, edit.sites) == ("tf3.cross_attn", 7, ("tf3.cross_attn",))
+    assert (edit.strength, edit.mode) == (1.0, "post_activation")
+    for closed, steps in (((2,), [4, 6]), ((0, 6), [2, 4]), ((), None), ((0, 2, 4, 6), None)):
+        every = xr.Dataset(
+            {"gated": ("step", [step in closed for step in (0, 2, 4, 6)])}, {"step": [0, 2, 4, 6]}
+        )
+        assert site_links._open_steps(every) == steps
 
 
 def test_a_result_of_an_older_version_is_to_be_made_anew(
