@@ -11,7 +11,7 @@ from dashboards.levels import recording_level
 from dashboards.links import address
 from dashboards.pictures import activation_png, activation_svg, spectrogram_png
 from dashboards.results import has_result, load_result
-from dashboards.traces import activation_trace
+from dashboards.traces import activation_total, activation_trace
 from dashboards.versions import shown_version
 from workbench.studies.study import Study
 
@@ -43,6 +43,11 @@ def level_url(path: str) -> str:
 def activation_url(name: str, feature: int, clip: int, kind: str) -> str:
     """URL of an image of a feature's activation in a clip: "svg" is a line over time, "png" shows all steps."""
     return address(f"activation/{name}/{feature}/{clip}.{kind}")
+
+
+def total_url(name: str, clip: int) -> str:
+    """URL of an image of the activation of all features in a clip at all steps."""
+    return address(f"activation/{name}/{clip}.png")
 
 
 def add_media_routes(server: Flask, study: Study) -> None:
@@ -81,6 +86,14 @@ def add_media_routes(server: Flask, study: Study) -> None:
         maximum = float(result["max_activation"].sel(feature=feature))
         return _picture(activation_svg(trace, maximum), "image/svg+xml")
 
+    def total(name: str, clip: int) -> ResponseReturnValue:
+        if not has_result(study, f"sae-{name}") or clip not in study.clips["clip"].to_numpy():
+            abort(404)
+        try:
+            return _picture(activation_png(activation_total(study, name, clip)), "image/png")
+        except UserError as error:
+            return _sentence(error)
+
     def refuse_unknown() -> None:
         """Answer 404 under these routes, where Dash would answer unknown URLs with its page."""
         if (
@@ -93,7 +106,7 @@ def add_media_routes(server: Flask, study: Study) -> None:
         """Answer open pages that check whether the server is still running, and whether the study has changed."""
         return "", 204, {"Study-Version": shown_version(study.path)}
 
-    endpoints = ("audio", "spectrogram", "level", "activation")
+    endpoints = ("audio", "spectrogram", "level", "activation", "total")
     server.add_url_rule("/_alive", view_func=alive)
     server.add_url_rule("/audio/<path:name>", view_func=audio)
     server.add_url_rule("/spectrogram/<path:name>.png", view_func=spectrogram)
@@ -101,6 +114,7 @@ def add_media_routes(server: Flask, study: Study) -> None:
     server.add_url_rule(
         "/activation/<name>/<int:feature>/<int:clip>.<any(png, svg):kind>", view_func=activation
     )
+    server.add_url_rule("/activation/<name>/<int:clip>.png", view_func=total)
     server.before_request(refuse_unknown)
 
 

@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import xarray as xr
+from jaxtyping import Float
 
-from analyses.sae.codes import CODES, read_codes
+from analyses.sae.codes import CODES, Axes, read_codes
 from analyses.sae.spec import FOLDER
 from cache.errors import UserError
 from workbench.studies.study import Study
@@ -25,15 +26,32 @@ def feature_trace(study: Study, name: str, feature: int, clip: int) -> xr.DataAr
     n_features = len(codes.pointer) - 1
     if not 0 <= feature < n_features:
         raise UserError(f"The sparse autoencoder '{name}' has features 0 to {n_features - 1}; got {feature}.")
+    return _over_clip(codes.dense(feature, axes.rows), axes).rename(f"{name} feature {feature}")
+
+
+def total_trace(study: Study, name: str, clip: int) -> xr.DataArray:
+    """Return the sum of the activations of all features over one clip, as `feature_trace`.
+
+    Raises:
+        UserError: if there is no such autoencoder or clip, or what was kept of the clip is damaged.
+    """
+    _check_clip(study, clip)
+    codes, axes = read_codes(study.path, Path(FOLDER, name, CODES), clip)
+    sums = np.bincount(codes.row, weights=codes.value, minlength=axes.rows)
+    return _over_clip(sums, axes).rename(f"{name}, all features")
+
+
+def _over_clip(values: Float[np.ndarray, " row"], axes: Axes) -> xr.DataArray:
+    """Return values of a clip's rows by step and token."""
     return xr.DataArray(
-        codes.dense(feature, axes.rows).reshape(len(axes.steps), axes.tokens),
+        values.reshape(len(axes.steps), axes.tokens),
         dims=("step", "token"),
         coords={
             "step": list(axes.steps),
             "sigma": ("step", list(axes.sigmas)),
             "seconds": ("token", np.arange(axes.tokens) * axes.token_seconds),
         },
-        name=f"{name} feature {feature}",
+        attrs={"token_seconds": axes.token_seconds},
     )
 
 

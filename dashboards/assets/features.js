@@ -163,17 +163,6 @@
     }
   };
 
-  // On the page of a clip, a click on the spectrogram chooses the second whose features are listed.
-  document.addEventListener("click", (event) => {
-    const picture = event.target.closest("#firing-picture .picture");
-    if (picture) {
-      const seconds = Number(picture.closest("#firing-picture").dataset.seconds);
-      const box = picture.getBoundingClientRect();
-      const second = Math.max(0, (seconds * (event.clientX - box.left)) / box.width);
-      window.dash_clientside.set_props("firing-second", { value: Math.round(100 * second) / 100 });
-    }
-  });
-
   document.addEventListener("keydown", (event) => {
     const isTyping = event.target.closest && event.target.closest("input, textarea, select, [contenteditable]");
     const search = document.querySelector("[data-search] input, input[data-search]");

@@ -10,12 +10,13 @@ from dash.exceptions import PreventUpdate
 
 from analyses.sae.trace import active_features
 from cache.errors import UserError
-from dashboards.components.player import Recording, players, recordings_data
+from dashboards.components.player import Recording, recordings_data
 from dashboards.components.text import empty_state, panel
 from dashboards.context import Context
 from dashboards.feature_browser import browser_frame
 from dashboards.links import address, change_query, read_query, write_query
 from dashboards.numbers import fixed, percent, significant
+from dashboards.pages import clip_moment
 from dashboards.pages.feature_saes import asked_sae
 from dashboards.pages.page import Page, Query
 from dashboards.results import command, load_result, sae_names
@@ -23,7 +24,10 @@ from workbench.studies.study import Study
 
 PATH = "/clip"
 NAME = "Clips"
-SENTENCE = "The features that fire in a clip. Click the spectrogram to see those of a second; choose a denoising step."
+SENTENCE = (
+    "The features that fire in a clip. Click the spectrogram to see those of a second, or the picture below it to see "
+    "those of a second and a denoising step."
+)
 SHOWN = 40
 EVERY_STEP, BY_ACTIVATION, BY_SHARE = "all", "activation", "share"
 HELP = (
@@ -94,7 +98,7 @@ def layout(context: Context, query: Query) -> Component:
                 "Clip",
                 html.Div(controls, className="controls"),
                 dmc.Text(id="firing-prompt", size="sm", mb="xs", style={"overflowWrap": "anywhere"}),
-                html.Div(players("firing-player"), id="firing-picture", **{"data-seconds": "0"}),
+                clip_moment.layout(),
             ),
             panel("Features that fire here", html.Div(id="firing-features"), help=HELP),
         ]
@@ -152,9 +156,9 @@ def register(app: dash.Dash, context: Context) -> None:
         Output("firing-step", "value"),
         Output("firing-order", "value"),
         Output("firing-player", "data-recordings"),
-        Output("firing-picture", "data-seconds"),
         Output("firing-prompt", "children"),
         Output("firing-features", "children"),
+        *clip_moment.outputs(),
         Input("url", "search"),
     )
     def show(search: str | None) -> tuple[Any, ...]:
@@ -165,6 +169,7 @@ def register(app: dash.Dash, context: Context) -> None:
         row = study.clips.set_index("clip").loc[clip]
         path = study.audio_path(clip).relative_to(study.path).as_posix()
         seconds = float(row["duration"])
+        second, step = _moment(query)
         return (
             *(
                 clip,
@@ -174,9 +179,9 @@ def register(app: dash.Dash, context: Context) -> None:
                 query.get("by", BY_ACTIVATION),
             ),
             recordings_data(study, [Recording(path, seconds, title=f"Clip {clip}")]),
-            f"{seconds:g}",
             str(row["prompt"]),
             _features(study, name, clip, query),
+            *clip_moment.shown(study, name, clip, seconds, second, step),
         )
 
 
@@ -187,11 +192,8 @@ def features_of(clip: int, name: str, second: float | None = None, step: int | N
 
 
 def _features(study: Study, name: str, clip: int, query: Query) -> Component:
-    second, step = _number(query.get("second", "")), query.get("step", "")
     try:
-        found = active_features(
-            study, name, clip, second, int(step) if step.isascii() and step.isdigit() else None
-        )
+        found = active_features(study, name, clip, *_moment(query))
     except UserError as error:
         return dmc.Text(str(error), size="sm", c="dimmed")
     if found.empty:
@@ -228,6 +230,13 @@ def _row(name: str, moment: Any, label: str, best: str) -> Component:
         f"{fixed(moment.second)} s, step {moment.step}",
     )
     return dmc.TableTr([dmc.TableTd(cell) for cell in cells])
+
+
+def _moment(query: Query) -> tuple[float | None, int | None]:
+    """The second and the step in the URL; None for all of them."""
+    step = query.get("step", "")
+    is_number = step.isascii() and step.isdigit() and len(step) < 10
+    return _number(query.get("second", "")), int(step) if is_number else None
 
 
 def _clip(study: Study, query: Query) -> int:

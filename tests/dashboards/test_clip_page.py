@@ -1,15 +1,18 @@
 """Which features fire in a clip: what the page lists, and the selection in its URL."""
 
+import json
+
 import dash
 import numpy as np
 import pytest
 
-from analyses.sae.trace import active_features, feature_trace
+from analyses.sae.trace import active_features, feature_trace, total_trace
 from cache.errors import UserError
 from dashboards.links import read_query
 from dashboards.pages import clip
 from tests.dashboards.synthetic_study import SECONDS, STEPS, TOKENS
 from tests.dashboards.test_pages import callback
+from tests.tolerances import assert_close
 from workbench.studies.study import Study
 
 SAE = "tf3.cross_attn"
@@ -46,14 +49,31 @@ def test_a_moment_that_there_is_not_is_refused(study: Study, where: tuple[int, .
 
 def test_the_page_ranks_features_and_links_to_their_cards(app: dash.Dash, study: Study) -> None:
     show = callback(app, clip, "show")
-    *controls, recordings, seconds, prompt, listed = show(f"?sae={SAE}&clip=3&second=0.5&step=4&by=share")
-    assert controls == [3, SAE, "0.5", "4", "share"]
+    found = show(f"?sae={SAE}&clip=3&second=0.5&step=4&by=share")
+    assert found[:5] == (3, SAE, "0.5", "4", "share")
+    recordings, prompt, listed, style, seconds, total, is_hidden, data, said = found[5:]
     assert "00003.flac" in recordings
     assert (float(seconds), prompt) == (SECONDS, study.clips["prompt"].iloc[3])
+    token = int(0.5 / SECONDS * TOKENS)
+    assert style["--left"] == f"{100 * token / TOKENS:.4g}%"
+    assert style["--top"] == f"{100 * list(STEPS).index(4) / len(STEPS):.4g}%"
+    assert (is_hidden, said) == (False, "Marked: 0.50 s, step 4.")
+    assert json.loads(data) == {"steps": list(STEPS), "token": SECONDS / TOKENS, "tokens": TOKENS}
+    picture = app.server.test_client().get(total)
+    assert (picture.status_code, picture.mimetype) == (200, "image/png")
     best = active_features(study, SAE, 3, 0.5, 4)
     assert f"{len(best)} features fire here" in str(listed)
     assert f"feature={best['feature'].iloc[0]}'" in str(listed)
-    assert "no second 500" in str(show("?second=500")[-1])
+    assert "no second 500" in str(show("?second=500")[7])
+    assert show("")[8] == {}
+    assert show("?step=4")[8]["--second"] == "none"
+
+
+def test_the_picture_of_all_steps_has_the_sum_of_all_features(study: Study) -> None:
+    total = total_trace(study, SAE, 3)
+    traces = [feature_trace(study, SAE, feature, 3) for feature in range(48)]
+    assert_close(total.values, sum(trace.values for trace in traces))
+    assert total["seconds"].values.tolist() == traces[0]["seconds"].values.tolist()
 
 
 def test_a_click_keeps_the_rest_of_the_selection(app: dash.Dash) -> None:
