@@ -60,10 +60,12 @@ def register(app: dash.Dash, study: Study) -> None:
     def select_rows(of_set: str | None, value: str | None, against: str | None, search: str | None) -> Any:
         other = against if feature_ranking.is_comparable(value, against) else None
         asked = {"set": of_set or "", "value": value or "", "against": other or ""}
-        if asked == {name: read_query(search).get(name, "") for name in asked}:
+        query = read_query(search)
+        if asked == {name: query.get(name, "") for name in asked}:
             return no_update, no_update
-        is_other = bool(value) != bool(read_query(search).get("value"))
-        columns = feature_table.columns(bool(value)) if is_other else no_update
+        is_other = bool(value) != bool(query.get("value"))
+        name = asked_sae(study, query)
+        columns = feature_table.columns(study, name, bool(value)) if is_other else no_update
         return change_query(search, **asked), columns
 
     @app.callback(
@@ -97,7 +99,8 @@ def register(app: dash.Dash, study: Study) -> None:
         if (name, value) != (shown[0], shown[3]):
             values, others = feature_ranking.offered_values(study, name, query).values()
             offered = (values, others, not others)
-        columns = no_update if bool(value) == bool(shown[3]) else feature_table.columns(bool(value))
+        is_other = bool(value) != bool(shown[3])
+        columns = feature_table.columns(study, name, bool(value)) if is_other else no_update
         area = feature_map.area_said(study, name, query)
         lines = (area, not area, feature_ranking.ranked_by(query))
         return (*changed, feature_sets.set_choices(study), *offered, columns, *lines)

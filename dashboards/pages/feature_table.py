@@ -14,7 +14,7 @@ from dashboards.components.following import follow_study
 from dashboards.components.grid import headed, number_column
 from dashboards.components.paged_grid import TYPING_MS, paged_grid, server_filter
 from dashboards.components.text import panel
-from dashboards.feature_browser import CARRIED, View, Visible, page_of_rows, place
+from dashboards.feature_browser import CARRIED, View, Visible, page_of_rows, place, scored_values
 from dashboards.links import read_query
 from dashboards.pages import (
     feature_card,
@@ -47,6 +47,8 @@ SHARE_HELP = (
     "its difference times its decoder's component along the whole. The parts sum to 100 %; what the model does with it "
     "is another question (causal effects)."
 )
+CHARACTER, MARGIN, NARROWEST, WIDEST = 6.5, 18, 96, 220
+"""Pixels of a character and beside a text, and of the narrowest and the widest column of texts."""
 CLEAR_RANKING = " Or clear the ranking, above the table, to see all features."
 
 
@@ -84,7 +86,7 @@ def layout(study: Study, query: Query) -> Component:
         feature_map.area_line(study, name, query),
         feature_ranking.line(query),
         dmc.Text(html.Span(id="features-count", role="status"), size="xs", c="dimmed", mb=4),
-        paged_grid("features-grid", columns(bool(query.get("value"))), height=640),
+        paged_grid("features-grid", columns(study, name, bool(query.get("value"))), height=640),
         dcc.Store(id="features-place"),
         html.Div(id="features-sought", hidden=True),
         feature_sets.saver(),
@@ -94,30 +96,32 @@ def layout(study: Study, query: Query) -> Component:
     )
 
 
-def columns(is_ranked: bool) -> list[dict[str, Any]]:
-    """The table's columns, with those of a difference between concept values if it is ranked by one."""
+def columns(study: Study, name: str, is_ranked: bool) -> list[dict[str, Any]]:
+    """The table's columns, with those of a difference between concept values if it is ranked by one.
+
+    They are as wide as what they have, and the table scrolls sideways where there is less room.
+    """
+    longest = max(map(len, scored_values(study, name)), default=0)
+    text = {
+        "minWidth": min(max(MARGIN + longest * CHARACTER, NARROWEST), WIDEST),
+        "flex": 1,
+        **server_filter(),
+    }
     every = [
-        {"field": "star", "headerName": "★", "width": 30, "headerTooltip": "starred"},
-        {"field": "feature", "width": 66, **server_filter()},
+        {"field": "star", "headerName": "★", "width": 32, "headerTooltip": "starred"},
+        {"field": "feature", "width": 70, **server_filter()},
+        {"field": "best_value", "headerName": "best concept", "tooltipField": "best_value", **text},
+        _number("best_auroc", "AUROC", 68, ".3f"),
         {
-            "field": "best_value",
-            "headerName": "best concept",
-            "flex": 1,
-            "minWidth": 96,
-            "tooltipField": "best_value",
-            **server_filter(),
-        },
-        _number("best_auroc", "AUROC", 64, ".3f"),
-        {
-            **_number("best_p", "p", 62, ".2g"),
+            **_number("best_p", "p", 66, ".2g"),
             "headerTooltip": "p of the AUROC, corrected for the number of features and of values",
         },
-        {"field": "label", "width": 72, "tooltipField": "label", **server_filter()},
-        _number("density", "density", 66, ".2%"),
-        _number("max_activation", "max", 50, ".2f"),
-        {"field": "alive", "width": 48, **server_filter()},
-        {**_number("difference", "difference", 76, ".3~g"), "headerTooltip": DIFFERENCE_HELP},
-        {**_number("share", "carries", 66, ".1%"), "headerTooltip": SHARE_HELP},
+        {"field": "label", "tooltipField": "label", **text},
+        _number("density", "density", 74, ".2%"),
+        _number("max_activation", "max", 62, ".2f"),
+        {"field": "alive", "width": 58, **server_filter()},
+        {**_number("difference", "difference", 90, ".3~g"), "headerTooltip": DIFFERENCE_HELP},
+        {**_number("share", "carries", 74, ".1%"), "headerTooltip": SHARE_HELP},
     ]
     left_out = ("best_p", "max_activation", "alive") if is_ranked else CARRIED
     return headed([{**column, "hide": column["field"] in left_out} for column in every])

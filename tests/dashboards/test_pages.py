@@ -458,7 +458,7 @@ def test_a_link_finds_its_row_in_the_table_as_it_is(app: dash.Dash) -> None:
     assert find("?sae=tf4.cross_attn&feature=-1", None, None) == {"feature": None, "row": None}
 
 
-def test_a_value_ranks_the_features_and_shows_what_they_carry(app: dash.Dash) -> None:
+def test_a_value_ranks_the_features_and_shows_what_they_carry(app: dash.Dash, study: Study) -> None:
     select = callback(app, feature_address, "select_rows")
     search, columns = select("", "mood=sad", "mood=happy", "?sae=tf4.cross_attn")
     assert read_query(search) == {"sae": "tf4.cross_attn", "value": "mood=sad", "against": "mood=happy"}
@@ -468,7 +468,9 @@ def test_a_value_ranks_the_features_and_shows_what_they_carry(app: dash.Dash) ->
     assert read_query(search) == {"sae": "tf4.cross_attn", "set": "late"}
     assert "share" in {column["field"] for column in columns if column["hide"]}
     names = [column["headerName"] for column in columns]
-    assert names == [column["headerName"] for column in feature_table.columns(is_ranked=True)]
+    assert names == [
+        column["headerName"] for column in feature_table.columns(study, "tf4.cross_attn", is_ranked=True)
+    ]
     search, _ = select("", "mood=sad", "tempo=slow", "?sae=tf4.cross_attn")
     assert read_query(search) == {"sae": "tf4.cross_attn", "value": "mood=sad"}
 
