@@ -32,6 +32,11 @@ def read_query(search: str | None) -> dict[str, str]:
     return dict(parse_qsl((search or "").removeprefix("?")))
 
 
+def read_parts(search: str | None) -> dict[str, str]:
+    """All names in a query string, with their values: "" for those that `read_query` leaves out, as they have none."""
+    return dict(parse_qsl((search or "").removeprefix("?"), keep_blank_values=True))
+
+
 def write_query(selection: dict[str, str | int | None]) -> str:
     """The query string for a selection; None and "" are left out."""
     kept = {name: value for name, value in selection.items() if value not in (None, "")}

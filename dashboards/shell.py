@@ -10,7 +10,7 @@ from dash.development.base_component import Component
 from dashboards.components.notices import failed_page, folded, folded_outputs, folded_remarks, remarks
 from dashboards.context import Context
 from dashboards.drawing.screen import FONT
-from dashboards.links import address, page_path, read_query
+from dashboards.links import address, page_path, read_parts, read_query
 from dashboards.names import shortened
 from dashboards.pages import PAGES
 from dashboards.pages.page import Page, Query
@@ -175,7 +175,7 @@ def register(app: dash.Dash, context: Context) -> None:
     @app.callback(Output("remarks", "children"), Input("url", "pathname"), Input("url", "search"))
     def show_remarks(path: str | None, search: str | None) -> Component | None:
         page, query = _page(path), read_query(search)
-        asked = unknown_parts(page.choices(context, query), query)
+        asked = unknown_parts(page.choices(context, query), read_parts(search))
         if page_path(path) != page.path:
             asked = [
                 f"There is no page '{shortened(page_path(path), LONGEST_NAME)}', so the {page.name.lower()} is shown."
@@ -241,8 +241,9 @@ def unknown_parts(choices: dict[str, list[str]], query: Query) -> list[str]:
     for name, value in query.items():
         part, asked = shortened(name, LONGEST_NAME), shortened(value, LONGEST_NAME)
         if name not in choices:
-            sentences.append(f"'{part}={asked}' in the URL has no effect on this page.")
-        elif value not in choices[name]:
+            said = f"{part}={asked}" if value else part
+            sentences.append(f"'{said}' in the URL has no effect on this page.")
+        elif value and value not in choices[name]:
             some = ", ".join(shortened(choice, LONGEST_NAME) for choice in choices[name][:MAX_NAMED])
             some += " …" if len(choices[name]) > MAX_NAMED else ""
             sentences.append(f"There is no {part} '{asked}' here{f' (choices: {some})' if some else ''}.")

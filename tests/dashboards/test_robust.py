@@ -342,6 +342,7 @@ def test_a_damaged_import_leaves_the_others(damaged: Study) -> None:
         ("/features", "?sae=tf0.mlp&feature=-1", ["sae 'tf0.mlp'", "feature '-1'"]),
         ("/patching", "?arm=" + "9" * 5000, ["There is no arm '999", "…"]),
         ("/" + "x" * 5000, "", ["There is no page '/xxx", "xxx', so the overview is shown."]),
+        ("/features", "?" + "x" * 20_000, ["'xxx", "x' in the URL has no effect on this page."]),
         ("/", "?" + "&".join(f"n{number}=1" for number in range(500)), ["'n7=1' in", "492 more parts"]),
         (
             "/steering",
