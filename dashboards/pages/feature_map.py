@@ -16,7 +16,7 @@ from dashboards.components.text import panel
 from dashboards.drawing import palette
 from dashboards.drawing.screen import COLORSCALE, GRAPH_CONFIG, plain, style
 from dashboards.feature_browser import View, browser_frame, places, visible
-from dashboards.links import change_query
+from dashboards.links import change_query, read_query
 from dashboards.pages import feature_card
 from dashboards.pages.page import Query
 from dashboards.results import sae_names
@@ -26,7 +26,8 @@ HELP = (
     "The two principal components of the decoder's directions; features that write alike lie together. Draw a box, or "
     "a lasso (its button is above the map), to see the features in it in the table; click a point to see the feature."
 )
-COLOURS = {"best_value": "best concept", "label": "label", "density": "density"}
+FIRST_COLOUR = "best_value"
+COLOURS = {FIRST_COLOUR: "best concept", "label": "label", "density": "density"}
 MOST_NAMES, LONGEST_NAME, HEIGHT = 12, 30, 640
 REST, SELECTED = "#b9c0c8", "#e8590c"
 MAP_CONFIG = {**GRAPH_CONFIG, "modeBarButtonsToRemove": ["toImage"]}
@@ -39,7 +40,7 @@ def layout(query: Query) -> Component:
     colour = dmc.Select(
         id="map-colour",
         data=[{"value": value, "label": f"colour: {name}"} for value, name in COLOURS.items()],
-        value=query.get("colour", "best_value"),
+        value=asked_colour(query),
         allowDeselect=False,
         size="xs",
         w=190,
@@ -48,6 +49,11 @@ def layout(query: Query) -> Component:
     said = dmc.Text(html.Span(id="map-said", role="status"), size="xs", c="dimmed")
     drawn = dcc.Graph(id="map-graph", config=MAP_CONFIG, className="graph")
     return panel("Map of the decoder", said, drawn, help=HELP, actions=[colour])
+
+
+def asked_colour(query: Query) -> str:
+    """What colours the points in the URL, or the best concept."""
+    return query["colour"] if query.get("colour") in COLOURS else FIRST_COLOUR
 
 
 def register(app: dash.Dash, study: Study) -> None:
@@ -68,7 +74,7 @@ def register(app: dash.Dash, study: Study) -> None:
             where, shares = places(study, name)
         except UserError as error:
             return style(go.Figure(), height=HEIGHT), str(error)
-        colour = colour if colour in COLOURS else "best_value"
+        colour = asked_colour({"colour": colour})
         features = browser_frame(study, name)
         drawn = np.sort(np.random.default_rng(0).permutation(len(features))[:MOST_POINTS])
         said = (
@@ -97,6 +103,27 @@ def register(app: dash.Dash, study: Study) -> None:
         nearest = int(((where - [point["x"], point["y"]]) ** 2).sum(axis=1).argmin())
         feature = int(browser_frame(study, name)["feature"].iloc[nearest])
         return change_query(search, sae=name, feature=feature, view=None), None
+
+    @app.callback(
+        Output("url", "search", allow_duplicate=True),
+        Input("map-colour", "value"),
+        State("url", "search"),
+        prevent_initial_call=True,
+    )
+    def select_colour(colour: str, search: str | None) -> Any:
+        if colour == asked_colour(read_query(search)):
+            return no_update
+        return change_query(search, colour=None if colour == FIRST_COLOUR else colour)
+
+    @app.callback(
+        Output("map-colour", "value"),
+        Input("url", "search"),
+        State("map-colour", "value"),
+        prevent_initial_call=True,
+    )
+    def follow_colour(search: str | None, shown: str) -> Any:
+        asked = asked_colour(read_query(search))
+        return no_update if asked == shown else asked
 
     app.clientside_callback(
         ClientsideFunction("features", "brushed"),

@@ -81,6 +81,7 @@ def choices(context: Context, query: Query) -> dict[str, list[str]]:
         "sae": names,
         "feature": features,
         "view": list(VIEWS)[1:],
+        "colour": list(feature_map.COLOURS),
         "set": [one["value"] for one in feature_sets.set_choices(study) if one["value"]],
         **feature_ranking.offered_values(study, name, query),
         **area,
