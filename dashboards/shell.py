@@ -8,6 +8,7 @@ from dash import ALL, ClientsideFunction, Input, Output, State, dcc, html
 from dash.development.base_component import Component
 
 from dashboards.components.notices import failed_page, folded, folded_outputs, folded_remarks, remarks
+from dashboards.components.text import tip
 from dashboards.context import Context
 from dashboards.drawing.screen import FONT
 from dashboards.links import address, page_path, read_parts, read_query
@@ -148,10 +149,7 @@ def _truth_switch(study: Study) -> Component:
         persistence=str(study.path.resolve()),
         persistence_type="session",
     )
-    tip = dmc.Tooltip(
-        html.Div(switch), label=TRUTH_HELP, multiline=True, w=260, position="right", withArrow=True
-    )
-    return html.Div(tip, id="truth-holder", hidden=not has_truth(study))
+    return html.Div(switch, id="truth-holder", hidden=not has_truth(study), **tip(TRUTH_HELP))
 
 
 def register(app: dash.Dash, context: Context) -> None:
@@ -172,7 +170,15 @@ def register(app: dash.Dash, context: Context) -> None:
     def show_page(path: str | None, search: str | None) -> Component:
         return _page(path).show(context, read_query(search))
 
-    @app.callback(Output("remarks", "children"), Input("url", "pathname"), Input("url", "search"))
+    # Once what is asked for has been drawn, which need not wait for it.
+    app.clientside_callback(
+        ClientsideFunction("shell", "settled"),
+        Output("remarks", "data-asked"),
+        Input("url", "pathname"),
+        Input("url", "search"),
+    )
+
+    @app.callback(Output("remarks", "children"), State("url", "pathname"), Input("remarks", "data-asked"))
     def show_remarks(path: str | None, search: str | None) -> Component | None:
         page, query = _page(path), read_query(search)
         asked = unknown_parts(page.choices(context, query), read_parts(search))

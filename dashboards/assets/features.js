@@ -52,6 +52,18 @@
   let shownSae = null; // the autoencoder in the last address
   let wanted = null; // the row to show last: an earlier one that still waits gives up
 
+  // The address with some of its parts changed; empty ones are left out.
+  function changed(parts) {
+    const query = new URLSearchParams(location.search);
+    Object.entries(parts).forEach(([name, value]) => (value ? query.set(name, value) : query.delete(name)));
+    const isSame = query.toString() === new URLSearchParams(location.search).toString();
+    return isSame ? window.dash_clientside.no_update : "?" + query.toString();
+  }
+
+  // As `is_comparable` in feature_ranking.py: two values of one concept.
+  const conceptOf = (value) => (value || "").split("=")[0];
+  const isComparable = (value, against) => value && value !== against && conceptOf(value) === conceptOf(against);
+
   async function show(place) {
     wanted = place;
     const isOld = () => wanted !== place;
@@ -109,12 +121,37 @@
       query.set("feature", row.id);
       return "?" + query.toString();
     },
+    // The address, if it asks for something else than before, besides a feature.
+    view: function (search) {
+      const [host, query] = [document.getElementById("features-sought"), new URLSearchParams(search || "")];
+      query.delete("feature");
+      const [before, now] = [host.viewed, query.toString()];
+      host.viewed = now;
+      return before === undefined || before === now ? window.dash_clientside.no_update : search;
+    },
     // The address, once the card that it asks for has been drawn.
     shown: async function () {
+      if (!new URLSearchParams(location.search).get("feature")) {
+        return window.dash_clientside.no_update;
+      }
       const frame = () => new Promise((resolve) => { requestAnimationFrame(resolve); });
       await frame();
       await frame();
       return location.search;
+    },
+    // What is chosen above the table becomes part of the address.
+    autoencoder: function (sae, offered) {
+      const now = new URLSearchParams(location.search).get("sae") || (offered.length && offered[0].value);
+      return !sae || sae === now ? window.dash_clientside.no_update : changed({ sae, feature: "" });
+    },
+    tab: function (view) {
+      return changed({ view: view === "table" ? "" : view });
+    },
+    rows: function (set, value, against) {
+      return changed({ set, value, against: isComparable(value, against) ? against : "" });
+    },
+    all: function (clicks) {
+      return clicks ? changed({ area: "" }) : window.dash_clientside.no_update;
     },
     // What the address asks for, if the table does not show it as selected.
     sought: function (search) {

@@ -4,6 +4,7 @@
   "use strict";
 
   const LONGEST = 60; // characters of the selection in the title
+  const SETTLED_MS = 300; // until the server is asked what it says of the address
 
   const prefix = () =>
     JSON.parse(document.getElementById("_dash-config").textContent).requests_pathname_prefix;
@@ -41,6 +42,10 @@
           pages.map((page) => page === here),
           false,
         ];
+      },
+      // The selection, once its page has had time to be drawn.
+      settled() {
+        return new Promise((resolve) => { setTimeout(() => resolve(location.search), SETTLED_MS); });
       },
       collapse(opened, navbar) {
         return { ...navbar, collapsed: { mobile: !opened } };

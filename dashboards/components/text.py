@@ -18,8 +18,9 @@ def panel(title: str, *children: object, help: str = "", actions: list[Component
     """A card with a title, help on hover, and actions on the right."""
     heading = [dmc.Title(title, order=2, size="h4")]
     if help:
-        mark = html.Span("?", className="help", tabIndex=0, **{"aria-label": help})
-        heading.append(dmc.Tooltip(mark, label=help, multiline=True, w=320, withArrow=True))
+        heading.append(
+            html.Span("?", className="help", tabIndex=0, role="note", **{"aria-label": help, **tip(help)})
+        )
     header = dmc.Group(
         [dmc.Group(heading, gap=8, wrap="nowrap"), dmc.Group(actions or [], gap=8)],
         justify="space-between",
@@ -33,13 +34,18 @@ def numbers(values: dict[str, str], helps: dict[str, str] | None = None) -> Comp
     """A row of numbers, each under its name; `helps` explains some of them on hover."""
     cells = []
     for name, value in values.items():
-        cell = dmc.Stack(
-            [dmc.Text(name, size="xs", c="dimmed"), dmc.Text(value, fw=600, size="sm", className="number")],
-            gap=0,
-        )
-        explanation = (helps or {}).get(name)
-        cells.append(dmc.Tooltip(cell, label=explanation, multiline=True, w=300) if explanation else cell)
-    return dmc.Group(cells, gap="lg", className="numbers")
+        parts = [html.Div(name, className="number-name"), html.Div(value, className="number")]
+        explanation = (helps or {}).get(name, "")
+        cells.append(html.Div(parts, tabIndex=0 if explanation else None, **tip(explanation)))
+    return html.Div(cells, className="numbers")
+
+
+def tip(text: str) -> dict[str, str]:
+    """The attribute of an element that shows an explanation on hover and focus (`tips.js`); none if it is empty.
+
+    Mantine's own tooltips read the whole layout at each change of the page, which makes every page slow.
+    """
+    return {"data-tip": text} if text else {}
 
 
 def legend(keys: dict[str, str]) -> Component:

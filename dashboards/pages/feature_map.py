@@ -132,15 +132,6 @@ def register(app: dash.Dash, study: Study) -> None:
         prevent_initial_call=True,
     )
 
-    @app.callback(
-        Output("url", "search", allow_duplicate=True),
-        Input("area-clear", "n_clicks"),
-        State("url", "search"),
-        prevent_initial_call=True,
-    )
-    def clear_area(clicks: int | None, search: str | None) -> Any:
-        return change_query(search, area=None) if clicks else no_update
-
 
 def area_line(study: Study, name: str, query: Query) -> Component:
     """A line above the table while an area of the map filters it."""

@@ -6,7 +6,6 @@ import dash
 import dash_mantine_components as dmc
 from dash import ClientsideFunction, Input, Output, State, dcc, html
 from dash.development.base_component import Component
-from dash.exceptions import PreventUpdate
 
 from cache.errors import UserError
 from cache.wording import counted
@@ -145,14 +144,6 @@ def register(app: dash.Dash, study: Study) -> None:
     def link_to_pairs(name: str) -> str:
         return feature_pairs.pairs_of(known_sae(study, name))
 
-    # In the browser: a round trip less before the card.
-    app.clientside_callback(
-        ClientsideFunction("features", "selected"),
-        Output("url", "search", allow_duplicate=True),
-        Input("features-grid", "selectedRows"),
-        State("sae-name", "value"),
-        prevent_initial_call=True,
-    )
     app.clientside_callback(
         ClientsideFunction("features", "sought"),
         Output("features-sought", "data-asked"),
@@ -166,12 +157,11 @@ def register(app: dash.Dash, study: Study) -> None:
         State("sae-name", "value"),
         State("feature-search", "value"),
         State("url", "search"),
+        prevent_initial_call=True,
     )
     def send_rows(
-        request: dict[str, Any] | None, name: str, words: str | None, search: str | None
+        request: dict[str, Any], name: str, words: str | None, search: str | None
     ) -> tuple[Any, str]:
-        if request is None:
-            raise PreventUpdate
         asked = RowsRequest.model_validate(request)
         view = View.of_request(known_sae(study, name), asked, words, read_query(search))
         try:

@@ -177,6 +177,8 @@ def test_values_of_the_wrong_form_are_refused(app: dash.Dash) -> None:
         ),
         "dashGridOptions": ([None, {}], [[], 5]),
         "data-asked": ([None, "?feature=3"], [3, []]),
+        "children": ([None, "Ranked"], [3, []]),
+        "data-view": ([None, "?view=map"], [3, []]),
         "data-clip": ([None, "3"], [3, []]),
         "data-of": ([None, "3"], [3, []]),
         "data-version": ([None, "a1"], [1, []]),

@@ -458,21 +458,22 @@ def test_a_link_finds_its_row_in_the_table_as_it_is(app: dash.Dash) -> None:
     assert find("?sae=tf4.cross_attn&feature=-1", None, None) == {"feature": None, "row": None}
 
 
-def test_a_value_ranks_the_features_and_shows_what_they_carry(app: dash.Dash, study: Study) -> None:
-    select = callback(app, feature_address, "select_rows")
-    search, columns = select("", "mood=sad", "mood=happy", "?sae=tf4.cross_attn")
-    assert read_query(search) == {"sae": "tf4.cross_attn", "value": "mood=sad", "against": "mood=happy"}
+def test_a_value_ranks_the_features_and_shows_what_they_carry(app: dash.Dash) -> None:
+    follow, name = callback(app, feature_address, "follow_address"), "tf4.cross_attn"
+    is_shown = (name, "table", "", None, None, "")
+    ranked = "?sae=tf4.cross_attn&value=mood=sad&against=mood=happy"
+    answer = follow(ranked, None, ranked, *is_shown)
+    assert answer[:5] == (no_update, no_update, no_update, "mood=sad", "mood=happy")
+    columns, said = answer[9], answer[12]
     assert "share" in {column["field"] for column in columns if not column["hide"]}
-    assert select("", "mood=sad", "mood=happy", search) == (no_update, no_update)
-    search, columns = select("late", None, "mood=happy", search)
-    assert read_query(search) == {"sae": "tf4.cross_attn", "set": "late"}
-    assert "share" in {column["field"] for column in columns if column["hide"]}
-    names = [column["headerName"] for column in columns]
-    assert names == [
-        column["headerName"] for column in feature_table.columns(study, "tf4.cross_attn", is_ranked=True)
-    ]
-    search, _ = select("", "mood=sad", "tempo=slow", "?sae=tf4.cross_attn")
-    assert read_query(search) == {"sae": "tf4.cross_attn", "value": "mood=sad"}
+    assert "between all clips with mood=sad and all with mood=happy" in said
+    is_ranked = (name, "table", "", "mood=sad", "mood=happy", said)
+    assert follow(ranked, None, ranked, *is_ranked)[9] is no_update
+    answer = follow("", None, "?set=late", *is_ranked)
+    assert answer[2:5] == ("late", None, None)
+    assert "share" in {column["field"] for column in answer[9] if column["hide"]}
+    assert [column["headerName"] for column in answer[9]] == [column["headerName"] for column in columns]
+    assert (bool(answer[7]), answer[8]) == (False, True)
 
 
 def test_only_values_that_can_be_compared_are_offered(study: Study) -> None:

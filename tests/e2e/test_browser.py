@@ -135,7 +135,7 @@ def test_pages_are_reached_from_the_first(page: Page, address: str) -> None:
 
 
 SELECTED = {
-    "/": ("clip=2", "#clip-player .player"),
+    "/": ("clip=2", "#clips-grid .ag-row-selected"),
     "/patching": (f"result=named&concept={quote(EVIL)}&arm=tf3", "#cell-players .ab-side"),
     "/probes": ("concept=drums&site=tf3.cross_attn&step=4", "#probe-folds-graph .bars path"),
     "/features": ("feature=16", "#feature-clips .player"),
