@@ -18,7 +18,7 @@ from dashboards.traces import activation_total
 from workbench.studies.study import Study
 
 KEYS = "Click a place to choose its second and step, or use the arrow keys; Escape chooses all again."
-STEPS = "Sum of the activations of all features: denoising steps from top to bottom, time from left to right."
+STEPS = "Sum of the activations of all features, a row for each denoising step."
 
 
 def layout() -> Component:
@@ -56,7 +56,7 @@ def shown(
     data = {"steps": steps, "token": total.attrs["token_seconds"], "tokens": total.sizes["token"]}
     when = "all seconds" if second is None else f"{fixed(second)} s"
     at = "all steps" if step is None else f"step {step}"
-    said = f"Marked: {when}, {at}."
+    said = f"{STEPS} Marked: {when}, {at}."
     return mark(data, second, step), f"{seconds:g}", total_url(name, clip), False, json.dumps(data), said
 
 

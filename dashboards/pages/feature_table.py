@@ -46,7 +46,7 @@ SHARE_HELP = (
     "its difference times its decoder's component along the whole. The parts sum to 100 %; what the model does with it "
     "is another question (causal effects)."
 )
-CHARACTER, MARGIN, NARROWEST, WIDEST = 6.5, 18, 96, 220
+CHARACTER, MARGIN, NARROWEST, WIDEST = 6.6, 14, 96, 220
 """Pixels of a character and beside a text, and of the narrowest and the widest column of texts."""
 CLEAR_RANKING = " Or clear the ranking, above the table, to see all features."
 
@@ -61,6 +61,7 @@ def layout(study: Study, query: Query) -> Component:
             value=name,
             allowDeselect=False,
             size="xs",
+            className="wide-choice",
             **{"aria-label": "sparse autoencoder"},
         ),
         dmc.TextInput(
@@ -107,20 +108,20 @@ def columns(study: Study, name: str, is_ranked: bool) -> list[dict[str, Any]]:
         **server_filter(),
     }
     every = [
-        {"field": "star", "headerName": "★", "width": 32, "headerTooltip": "starred"},
-        {"field": "feature", "width": 70, **server_filter()},
+        {"field": "star", "headerName": "★", "width": 30, "headerTooltip": "starred"},
+        {"field": "feature", "width": 62, **server_filter()},
+        {**_number("difference", "difference", 84, ".3~g"), "headerTooltip": DIFFERENCE_HELP},
+        {**_number("share", "carries", 66, ".1%"), "headerTooltip": SHARE_HELP},
         {"field": "best_value", "headerName": "best concept", "tooltipField": "best_value", **text},
-        _number("best_auroc", "AUROC", 68, ".3f"),
+        _number("best_auroc", "AUROC", 62, ".3f"),
         {
-            **_number("best_p", "p", 66, ".2g"),
+            **_number("best_p", "p", 58, ".2g"),
             "headerTooltip": "p of the AUROC, corrected for the number of features and of values",
         },
         {"field": "label", "tooltipField": "label", **text},
-        _number("density", "density", 74, ".2%"),
-        _number("max_activation", "max", 62, ".2f"),
-        {"field": "alive", "width": 58, **server_filter()},
-        {**_number("difference", "difference", 90, ".3~g"), "headerTooltip": DIFFERENCE_HELP},
-        {**_number("share", "carries", 74, ".1%"), "headerTooltip": SHARE_HELP},
+        _number("density", "density", 68, ".2%"),
+        _number("max_activation", "max", 52, ".2f"),
+        {"field": "alive", "width": 50, **server_filter()},
     ]
     left_out = ("best_p", "max_activation", "alive") if is_ranked else CARRIED
     return headed([{**column, "hide": column["field"] in left_out} for column in every])

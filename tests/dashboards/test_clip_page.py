@@ -9,7 +9,7 @@ import pytest
 from analyses.sae.trace import active_features, feature_trace, total_trace
 from cache.errors import UserError
 from dashboards.links import read_query
-from dashboards.pages import clip
+from dashboards.pages import clip, clip_moment
 from tests.dashboards.synthetic_study import SECONDS, STEPS, TOKENS
 from tests.dashboards.test_pages import callback
 from tests.tolerances import assert_close
@@ -57,7 +57,7 @@ def test_the_page_ranks_features_and_links_to_their_cards(app: dash.Dash, study:
     token = int(0.5 / SECONDS * TOKENS)
     assert style["--left"] == f"{100 * token / TOKENS:.4g}%"
     assert style["--top"] == f"{100 * list(STEPS).index(4) / len(STEPS):.4g}%"
-    assert (is_hidden, said) == (False, "Marked: 0.50 s, step 4.")
+    assert (is_hidden, said) == (False, f"{clip_moment.STEPS} Marked: 0.50 s, step 4.")
     assert json.loads(data) == {"steps": list(STEPS), "token": SECONDS / TOKENS, "tokens": TOKENS}
     picture = app.server.test_client().get(total)
     assert (picture.status_code, picture.mimetype) == (200, "image/png")
