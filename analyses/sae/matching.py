@@ -6,6 +6,7 @@ matched one to one so that the sum of similarities is largest (the Hungarian met
 or, of SAEs too large for that, each with its nearest.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +15,7 @@ from scipy.optimize import linear_sum_assignment
 
 MOST_ONE_TO_ONE = 4096
 """Features of either SAE that are matched one to one: of more, all similarities need much memory and time."""
-BLOCK = 1024
+BLOCK = 256
 """Features whose similarities to all others are computed at once."""
 
 Profiles = Float[np.ndarray, "feature part"]
@@ -45,8 +46,13 @@ class Matches(NamedTuple):
         return known & (self.nearest == chosen) & (self.back[np.maximum(chosen, 0)] == own)
 
 
-def match_features(own: Profiles, other: Others) -> Matches:
-    """Match features by the cosines of their profiles; a profile of zeros has no counterpart and is none."""
+def match_features(
+    own: Profiles, other: Others, progress: Callable[[float], None] = lambda _: None
+) -> Matches:
+    """Match features by the cosines of their profiles; a profile of zeros has no counterpart and is none.
+
+    `progress` is called with the fraction of the work that is done.
+    """
     one, two = units(own), units(other)
     nearest, back = np.full(len(one), -1), np.full(len(two), -1)
     rows, columns = (np.flatnonzero(each.any(axis=1)) for each in (one, two))
@@ -54,7 +60,7 @@ def match_features(own: Profiles, other: Others) -> Matches:
         return Matches(nearest, back, nearest.copy())
     one, two = one[rows], two[columns]
     nearest[rows], back[columns] = (
-        places[at] for places, at in zip((columns, rows), _nearest(one, two), strict=True)
+        places[at] for places, at in zip((columns, rows), _nearest(one, two, progress), strict=True)
     )
     if max(len(one), len(two)) > MOST_ONE_TO_ONE:
         return Matches(nearest, back, None)
@@ -104,15 +110,21 @@ def units(rows: Profiles) -> Profiles:
     return np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths > 0)
 
 
-def _nearest(one: Profiles, two: Others) -> tuple[Int[np.ndarray, " feature"], Int[np.ndarray, " other"]]:
+def _nearest(
+    one: Profiles, two: Others, progress: Callable[[float], None]
+) -> tuple[Int[np.ndarray, " feature"], Int[np.ndarray, " other"]]:
     """Return the place of the nearest profile of the other kind for each of both kinds, a block at a time."""
     nearest, back = np.empty(len(one), dtype=int), np.zeros(len(two), dtype=int)
-    best = np.full(len(two), -np.inf)
+    best = np.full(len(two), -np.inf, dtype=one.dtype)
+    # One array for all blocks: memory that is new in each would take longer than the products.
+    room = np.empty((min(BLOCK, len(one)), len(two)), dtype=one.dtype)
     for first in range(0, len(one), BLOCK):
-        cosines = one[first : first + BLOCK] @ two.T
+        some = one[first : first + BLOCK]
+        cosines = np.matmul(some, two.T, out=room[: len(some)])
         nearest[first : first + BLOCK] = cosines.argmax(axis=1)
-        place = cosines.argmax(axis=0)
-        highest = np.take_along_axis(cosines, place[None], axis=0)[0]
-        back = np.where(highest > best, first + place, back)
-        best = np.maximum(best, highest)
+        highest = cosines.max(axis=0)
+        better = np.flatnonzero(highest > best)  # soon only few
+        back[better] = first + cosines[:, better].argmax(axis=0)
+        best[better] = highest[better]
+        progress(min(first + BLOCK, len(one)) / len(one))
     return nearest, back

@@ -1,5 +1,6 @@
 """The features of two SAEs of a study in pairs: which feature of the other is the same as each of one's own."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -15,7 +16,10 @@ from workbench.studies.study import Study
 
 MOST_CLIPS = 512
 """Clips over which activity is compared; of more, as many at even distances."""
+READING = 0.2
+"""About the part of the work that the codes of one SAE are."""
 By = Literal["decoder", "clips"]
+Progress = Callable[[float], None]
 
 
 class Pairs(NamedTuple):
@@ -42,7 +46,9 @@ class _Side(NamedTuple):
     alive: Bool[np.ndarray, " feature"]
 
 
-def feature_pairs(study: Study, name: str, other: str, by: By | None = None) -> Pairs:
+def feature_pairs(
+    study: Study, name: str, other: str, by: By | None = None, progress: Progress = lambda _: None
+) -> Pairs:
     """Match the features of two SAEs of a study that are active in any clip (see `analyses.sae.matching`).
 
     Args:
@@ -51,6 +57,7 @@ def feature_pairs(study: Study, name: str, other: str, by: By | None = None) -> 
         other: the SAE in which counterparts are sought.
         by: "decoder" for the cosine of decoder rows, "clips" for the correlation over clips; by default the first,
             unless the SAEs have other widths.
+        progress: called with the fraction of the work that is done.
 
     Raises:
         UserError: if an SAE or the codes of its features are missing or damaged, or decoders of different widths are to
@@ -59,7 +66,8 @@ def feature_pairs(study: Study, name: str, other: str, by: By | None = None) -> 
     clips = study.clips["clip"].to_numpy()
     if len(clips) > MOST_CLIPS:
         clips = clips[np.linspace(0, len(clips) - 1, MOST_CLIPS).round().astype(int)]
-    one, two = (_side(study, each, clips) for each in (name, other))
+    one = _side(study, name, clips, _part(progress, 0.0, READING))
+    two = _side(study, other, clips, _part(progress, READING, 2 * READING))
     widths = one.decoder.shape[1], two.decoder.shape[1]
     if by is None:
         by = "decoder" if widths[0] == widths[1] else "clips"
@@ -68,9 +76,8 @@ def feature_pairs(study: Study, name: str, other: str, by: By | None = None) -> 
             f"The decoders of '{name}' and '{other}' cannot be compared: they write to {widths[0]} and {widths[1]} "
             "channels. Compare when their features are active."
         )
-    found = (
-        match_features(one.decoder, two.decoder) if by == "decoder" else match_features(one.means, two.means)
-    )
+    profiles = (one.decoder, two.decoder) if by == "decoder" else (one.means, two.means)
+    found = match_features(*profiles, _part(progress, 2 * READING, 1.0))
     chosen = found.chosen
     nothing = np.full(len(chosen), np.nan)
     known = np.flatnonzero(two.alive)
@@ -86,7 +93,12 @@ def feature_pairs(study: Study, name: str, other: str, by: By | None = None) -> 
     return Pairs(frame, by, found.match is not None, len(clips), len(known))
 
 
-def _side(study: Study, name: str, clips: np.ndarray) -> _Side:
+def _part(progress: Progress, first: float, last: float) -> Progress:
+    """Return the progress of a part of the work, from one fraction of the whole to another."""
+    return lambda done: progress(first + (last - first) * done)
+
+
+def _side(study: Study, name: str, clips: np.ndarray, progress: Progress) -> _Side:
     """Return the profiles of the features of an SAE that are active in any clip, and which ones these are."""
     from analyses.sae.names import PREFIX, load_sae  # imports torch
 
@@ -102,4 +114,5 @@ def _side(study: Study, name: str, clips: np.ndarray) -> _Side:
             )
         sums = np.bincount(codes.feature, weights=codes.value, minlength=len(alive))
         means[place] = sums[alive] / axes.rows
+        progress((place + 1) / len(clips))
     return _Side(decoder[alive], centred(means), alive)

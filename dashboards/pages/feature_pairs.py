@@ -27,7 +27,9 @@ SENTENCE = "The features of two autoencoders in pairs: which of one is the same 
 SHOWN = 50
 BY: dict[By, str] = {"decoder": "decoder (cosine)", "clips": "clips (correlation)"}
 LEAST = "least"
-WAIT = "The features are being matched, which is done once: of 40,000 features each, it takes about a minute."
+WAIT = "The features are being matched, which is done once; the rest of the dashboard can be used meanwhile."
+PATIENCE, EVERY_MS = 0.3, 400
+"""Seconds after which the page shows how far the matching is, and milliseconds after which it asks again."""
 HELP = (
     "Cosine: of the decoder rows, the directions that the features add. Correlation: of the features' mean activations "
     "over clips. Mutual: each is the other's nearest. Features that are active in no clip are left out."
@@ -68,10 +70,13 @@ def layout(context: Context, query: Query) -> Component:
     pages = dmc.Pagination(
         id="pairs-page", total=1, value=_page(query), size="sm", mt="sm", withControls=False
     )
+    progress = dmc.Progress(id="pairs-done", value=0, **{"aria-label": "part of the matching that is done"})
     return panel(
         "Pairs",
         html.Div(controls, className="controls"),
-        dcc.Loading(html.Div(id="pairs-table"), delay_show=300, custom_spinner=html.P(WAIT, role="status")),
+        html.Div([html.P(WAIT, role="status"), progress], id="pairs-wait", hidden=True),
+        html.Div(id="pairs-table"),
+        dcc.Interval(id="pairs-tick", interval=EVERY_MS, disabled=True),
         pages,
         help=HELP,
     )
@@ -123,24 +128,34 @@ def register(app: dash.Dash, context: Context) -> None:
         Output("pairs-page", "value"),
         Output("pairs-page", "total"),
         Output("pairs-table", "children"),
+        Output("pairs-wait", "hidden"),
+        Output("pairs-done", "value"),
+        Output("pairs-tick", "disabled"),
         Input("url", "search"),
+        Input("pairs-tick", "n_intervals"),
     )
-    def show(search: str | None) -> tuple[Any, ...]:
+    def show(search: str | None, _ticks: int | None) -> tuple[Any, ...]:
         query = read_query(search)
         if len(sae_names(study)) < 2:
             raise PreventUpdate
         name, other, by = _asked(study, query)
         chosen = (name, other, by or "", _order(query))
         try:
-            found = matched_pairs(study, name, other, by)
+            found = matched_pairs(study, name, other, by, PATIENCE)
         except UserError as error:
-            return (*chosen, 1, 1, dmc.Text(str(error), size="sm", c="dimmed"))
+            return (*chosen, 1, 1, dmc.Text(str(error), size="sm", c="dimmed"), *_OVER)
+        if isinstance(found, float):
+            return (*chosen, no_update, no_update, None, False, 100 * found, False)
         total = max(1, -(-len(found.frame) // SHOWN))
         page = min(_page(query), total)
         frame = found.frame[::-1] if _order(query) else found.frame
         rows = frame.iloc[(page - 1) * SHOWN : page * SHOWN]
         said = html.P(summary(found, other), role="status", className="said")
-        return (*chosen, page, total, html.Div([said, _table(study, name, other, rows)]))
+        return (*chosen, page, total, html.Div([said, _table(study, name, other, rows)]), *_OVER)
+
+
+_OVER = (True, 0, True)
+"""Nothing to wait for: the progress hidden, and no more questions."""
 
 
 def summary(found: Pairs, other: str) -> str:

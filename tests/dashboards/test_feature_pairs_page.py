@@ -1,15 +1,18 @@
 """Two autoencoders side by side: the pairs that the page lists, and the selection in its URL."""
 
+import threading
 from pathlib import Path
+from typing import Any
 
 import dash
 import numpy as np
 import pytest
 
 from analyses.sae.names import load_sae
-from analyses.sae.pairs import By, feature_pairs
+from analyses.sae.pairs import By, Pairs, feature_pairs
 from analyses.sae.trace import feature_trace
 from cache.errors import UserError
+from dashboards import feature_pairs as background
 from dashboards.app import create_app
 from dashboards.links import read_query
 from dashboards.pages import feature_pairs as page
@@ -48,7 +51,7 @@ def test_an_autoencoder_is_matched_with_itself(study: Study, by: By, measure: st
     assert found.frame[measure].to_numpy() == pytest.approx(1, abs=FLOAT32)
 
 
-def test_decoders_of_other_widths_are_not_compared(tmp_path: Path) -> None:
+def test_decoders_of_other_widths_are_not_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     study = make_study(tmp_path)
     save_folder(TopKSAE(TopKConfig(d_in=8, d_sae=FEATURES, k=4)), study.path / "sae" / TWO, study.path)
     found = feature_pairs(study, ONE, TWO)
@@ -58,21 +61,52 @@ def test_decoders_of_other_widths_are_not_compared(tmp_path: Path) -> None:
     assert "no cosines" in page.summary(found, TWO)
     with pytest.raises(UserError, match="16 and 8 channels"):
         feature_pairs(study, ONE, TWO, "decoder")
-    said = callback(create_app(study.path), page, "show")(f"?sae={ONE}&with={TWO}&by=decoder")[-1]
+    monkeypatch.setattr(page, "PATIENCE", 60.0)
+    said = callback(create_app(study.path), page, "show")(f"?sae={ONE}&with={TWO}&by=decoder", None)[6]
     assert "cannot be compared" in str(said)
 
 
-def test_the_page_lists_pairs_with_links_to_both_cards(app: dash.Dash, study: Study) -> None:
+def test_the_page_lists_pairs_with_links_to_both_cards(
+    app: dash.Dash, study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(page, "PATIENCE", 60.0)
     show = callback(app, page, "show")
-    *chosen, shown, total, table = show(f"?sae={ONE}&with={TWO}&page=99")
-    assert chosen == [ONE, TWO, "", ""]
+    *chosen, shown, total, table, _, _, is_over = show(f"?sae={ONE}&with={TWO}&page=99", None)
+    assert (chosen, is_over) == ([ONE, TWO, "", ""], True)
     assert shown == total == 1
     found = feature_pairs(study, ONE, TWO)
     assert f"{found.frame['cosine'].median():.2f}" in str(table)
     best = found.frame.sort_values("cosine", ascending=False).iloc[0]
     for name, column in ((ONE, "feature"), (TWO, "other")):
         assert f"sae={name}&feature={int(best[column])}'" in str(table)
-    assert str(table) != str(show(f"?sae={ONE}&with={TWO}&order=least")[-1])
+    assert str(table) != str(show(f"?sae={ONE}&with={TWO}&order=least", None)[6])
+
+
+def test_the_page_says_how_far_the_matching_is_until_it_is_done(
+    app: dash.Dash, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The work goes on in the background, and who asks again gets the pairs."""
+    half, all_of_it = threading.Event(), threading.Event()
+
+    def match(*args: Any) -> Pairs:
+        args[-1](0.5)
+        half.set()
+        all_of_it.wait(60)
+        return feature_pairs(*args)
+
+    monkeypatch.setattr(background, "feature_pairs", match)
+    background._matching.cache_clear()
+    monkeypatch.setattr(page, "PATIENCE", 0.0)
+    show, search = callback(app, page, "show"), f"?sae={ONE}&with={TWO}"
+    show(search, None)
+    assert half.wait(60)
+    table, is_hidden, done, is_over = show(search, 1)[6:]
+    assert (table, is_hidden, done, is_over) == (None, False, 50, False)
+    all_of_it.set()
+    monkeypatch.setattr(page, "PATIENCE", 60.0)
+    table, is_hidden, done, is_over = show(search, 2)[6:]
+    assert (is_hidden, is_over) == (True, True)
+    assert "matched by decoder" in str(table)
 
 
 def test_the_selection_is_in_the_url(app: dash.Dash) -> None:
