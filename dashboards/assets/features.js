@@ -141,7 +141,8 @@
     },
     // What is chosen above the table becomes part of the address.
     autoencoder: function (sae, offered) {
-      const now = new URLSearchParams(location.search).get("sae") || (offered.length && offered[0].value);
+      const asked = new URLSearchParams(location.search).get("sae");
+      const now = [asked, offered.length && offered[0].value].find((name) => offered.some((one) => one.value === name));
       return !sae || sae === now ? window.dash_clientside.no_update : changed({ sae, feature: "" });
     },
     tab: function (view) {

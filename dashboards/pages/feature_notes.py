@@ -174,7 +174,7 @@ def register(app: dash.Dash, study: Study) -> None:
                 change_set(study.path, each, name, remove=[feature])
         except UserError as error:
             return refusal(f"Not saved: {error}")
-        return "Saved." if wanted != had else no_update
+        return "Sets saved." if wanted != had else no_update
 
     @app.callback(
         Output("notes-file", "data"),
@@ -249,12 +249,14 @@ def _lines(field: NoteField, sentence: str | Component) -> tuple[Any, Any]:
 
 
 def _said(field: NoteField, written: Written) -> str:
-    if written.unread is None:
-        return "Saved."
-    other = written.unread
+    saved, other = f"{field.capitalize()} saved.", written.unread
+    if other is None:
+        return saved
     if field == "note":
-        return f"Saved. Somebody else had changed the note meanwhile ({other.changed}): both are kept."
-    return f"Saved. It replaces “{other.value}”, which somebody else had written meanwhile ({other.changed})."
+        return f"{saved} Somebody else had changed it meanwhile ({other.changed}): both are kept."
+    return (
+        f"{saved} It replaces “{other.value}”, which somebody else had written meanwhile ({other.changed})."
+    )
 
 
 def _earlier(earlier: list[tuple[NoteField, Entry]]) -> Component | None:

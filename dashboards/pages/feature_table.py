@@ -15,6 +15,7 @@ from dashboards.components.paged_grid import TYPING_MS, paged_grid, server_filte
 from dashboards.components.text import panel
 from dashboards.feature_browser import CARRIED, View, Visible, page_of_rows, place, scored_values
 from dashboards.links import read_query
+from dashboards.names import shortened
 from dashboards.pages import (
     feature_card,
     feature_map,
@@ -27,7 +28,7 @@ from dashboards.pages.feature_saes import asked_sae, known_sae, sae_choices
 from dashboards.pages.page import Query
 from dashboards.results import load_result
 from dashboards.tables.paging import RANGE_HELP, RowsRequest
-from workbench.studies.feature_notes import read_predecessors
+from workbench.studies.feature_notes import LONGEST_SET_NAME, read_predecessors
 from workbench.studies.study import Study
 
 HELP = (
@@ -223,7 +224,7 @@ def _why_empty(view: View) -> str:
     """What leaves no feature in the table, and how to get back."""
     narrowed = {
         "the search": view.words.strip(),
-        f"the set {view.of_set}": view.of_set,
+        f"the set {shortened(view.of_set, LONGEST_SET_NAME)}": view.of_set,
         "the area of the map": view.area,
         "the filters below the columns' names": view.filters,
     }

@@ -60,7 +60,7 @@ def triggered(monkeypatch: pytest.MonkeyPatch, kind: str, of: str) -> None:
 
 
 def refused(shown: Any) -> str:
-    """The sentence of a refusal, which looks unlike "Saved." and is read out at once."""
+    """The sentence of a refusal, which looks unlike "Note saved." and is read out at once."""
     assert (shown.role, shown.className) == ("alert", "refusal")
     return str(shown.children[1])
 
@@ -73,7 +73,7 @@ def test_a_note_is_written_and_what_another_tab_wrote_stays(
     unread = {"label": 0, "note": 0, "star": 0, "weights": weights_of(study.path, SAE)}
     other, said, read, note, _, _ = save("", "first", None, unread)
     assert other is no_update  # a sentence about the label stays
-    assert (said, read["note"], read["saved"], note) == ("Saved.", 1, 1, no_update)
+    assert (said, read["note"], read["saved"], note) == ("Note saved.", 1, 1, no_update)
     _, said, read, note, _, earlier = save("", HOSTILE, None, unread)
     assert "both are kept" in said
     assert note.startswith(HOSTILE)
@@ -122,9 +122,9 @@ def test_sets_are_changed_by_their_names(
 ) -> None:
     save = callback(app, feature_notes, "save_sets")
     triggered(monkeypatch, "sets", f"{SAE}/5")
-    assert save(["loud", "late"], None) == "Saved."
+    assert save(["loud", "late"], None) == "Sets saved."
     assert save(["loud", "late"], None) is no_update
-    assert save(["late"], None) == "Saved."
+    assert save(["late"], None) == "Sets saved."
     assert (read_set(study.path, "loud", SAE), read_set(study.path, "late", SAE)) == ([], [5])
     assert refused(save(["late", "x" * 101], None)).startswith("Not saved")
 
