@@ -1,44 +1,57 @@
-// A click on a cell of a map always gives that cell. Plotly forgets what the mouse is over whenever a figure is drawn
-// anew, and loses the next click; and it looks only now and then what the mouse is over, so that a fast click gives the
-// cell before. Such clicks are sent from here.
+// A click on a map or plot always gives the cell or point that was under the mouse when its button went down. Plotly
+// forgets what the mouse is over whenever a figure is drawn anew, and loses the next click; and it looks only now and
+// then what the mouse is over, so that a fast click gives the place before. Such clicks are sent from here.
 (function () {
   "use strict";
 
   const STILL = 4; // pixels that the mouse may move during a click
   const WAIT_MS = 40; // for Plotly's own event
   const { click, plotOf, targets } = window.workbench.maps;
+  let press = null; // the last one on a graph: where, on which cells and points, and whether Plotly told of its click
 
-  function cellAt(graph, event) {
+  // The cells and points under the mouse, the nearest first.
+  function under(graph, event) {
     const box = plotOf(graph).getBoundingClientRect();
     const [x, y] = [event.clientX - box.left, event.clientY - box.top];
+    const away = (one) => Math.hypot(one.x - x, one.y - y);
     const within = (one) => Math.abs(one.x - x) <= one.width / 2 && Math.abs(one.y - y) <= one.height / 2;
-    return targets(graph).find((one) => one.isCell && within(one));
+    return targets(graph).filter(within).sort((a, b) => away(a) - away(b));
+  }
+
+  function isSame(target, point) {
+    const parts = target.isCell ? ["curveNumber", "x", "y"] : ["curveNumber", "pointNumber"];
+    return parts.every((part) => target.place[part] === point[part]);
+  }
+
+  // Plotly tells of a click while the mouse button goes up, so that it is the click of the last press.
+  function hear({ points: [point] }) {
+    if (press) {
+      press.isTold = true;
+      if (press.found.length && !press.found.some((one) => isSame(one, point))) {
+        click(press.graph, press.found[0].place);
+      }
+    }
   }
 
   document.addEventListener("pointerdown", (down) => {
-    const graph = down.button === 0 && down.target.closest(".graph");
-    if (!graph || !down.target.matches(".nsewdrag")) {
-      return;
+    press = null;
+    const graph = down.button === 0 && down.target.matches(".nsewdrag") && down.target.closest(".graph");
+    if (graph) {
+      const plot = plotOf(graph);
+      plot.removeListener("plotly_click", hear); // once, whether or not the plot has been made anew
+      plot.on("plotly_click", hear);
+      press = { graph, found: under(graph, down), isTold: false, x: down.clientX, y: down.clientY };
     }
-    const plot = plotOf(graph);
-    let isSent = false;
-    const hear = (told) => {
-      const [point, cell] = [told.points[0], cellAt(graph, down)];
-      isSent = true;
-      if (cell && ["x", "y", "curveNumber"].some((part) => cell.place[part] !== point[part])) {
-        click(graph, cell.place);
-      }
-    };
-    plot.on("plotly_click", hear);
-    document.addEventListener("pointerup", (up) => {
+  }, true);
+
+  document.addEventListener("pointerup", (up) => {
+    const one = press;
+    if (one && one.found.length && Math.hypot(up.clientX - one.x, up.clientY - one.y) < STILL) {
       setTimeout(() => {
-        plot.removeListener("plotly_click", hear);
-        const isClick = Math.hypot(up.clientX - down.clientX, up.clientY - down.clientY) < STILL;
-        const cell = isClick && !isSent && graph.isConnected && cellAt(graph, up);
-        if (cell) {
-          click(graph, cell.place);
+        if (one === press && !one.isTold && one.graph.isConnected) { // a later press would be undone
+          click(one.graph, one.found[0].place);
         }
       }, WAIT_MS);
-    }, { capture: true, once: true });
+    }
   }, true);
 })();
