@@ -79,10 +79,8 @@ def layout(context: Context, query: Query) -> Component:
     rungs = figure_panel("ladder", "How much comes back", LADDER_HELP)
     leaks = figure_panel("steering-effects", "What it does to other concepts", EFFECTS_HELP)
     columns = [
-        dmc.GridCol(dose, span={"base": 24, "lg": 13}),
-        dmc.GridCol(steering_arm.layout(), span={"base": 24, "lg": 11}),
-        dmc.GridCol(rungs, span={"base": 24, "lg": 12}),
-        dmc.GridCol(leaks, span={"base": 24, "lg": 12}),
+        dmc.GridCol(dmc.Stack([dose, rungs, leaks], gap="md"), span={"base": 24, "lg": 13}),
+        dmc.GridCol(steering_arm.layout(), span={"base": 24, "lg": 11}, className="beside"),
         *(dmc.GridCol(panel, span=24) for panel in panels),
     ]
     return dmc.Grid(columns, columns=24, gutter="md")
