@@ -55,6 +55,14 @@ def legend(keys: dict[str, str]) -> Component:
     )
 
 
+def with_code(sentence: str) -> list[str | Component]:
+    """A sentence as `children`, with what stands between backticks set as code."""
+    parts = sentence.split("`")
+    if len(parts) % 2 == 0:  # one of them has no other
+        return [sentence]
+    return [html.Code(part) if place % 2 else part for place, part in enumerate(parts)]
+
+
 def empty_state(what: str, then: str, command: str) -> Component:
     """A placeholder for a missing result: what is missing, what the page would show, and the command that makes it."""
     return dmc.Paper(

@@ -20,7 +20,7 @@ from dashboards.figures.base import Figure
 from dashboards.figures.dose_response import DASHES, LEGEND_NAME, MARKERS, REAL
 from dashboards.figures.specs import BenchmarkFigureSpec, check_choice
 from dashboards.numbers import fixed
-from dashboards.tables.benchmark import curves_frame, method_of, methods
+from dashboards.tables.benchmark import TITLES, curves_frame, method_of, methods
 from dashboards.tables.patching import choose, scorers
 from dashboards.tables.steering import POSITIVE
 from dashboards.wording import benchmark_sample, deaf_sentences, interval, positive_value
@@ -151,10 +151,6 @@ def _title(across: Across, measure: str) -> str:
     }[across]
 
 
-def _short_title(across: Across, table: pd.DataFrame) -> str:
-    return across if across == "preservation" else f"{table['measure'].iloc[0]} distance"
-
-
 def _common(part: pd.DataFrame) -> float:
     """The distance at which ways are compared; NaN where there are no curves."""
     return float("nan") if _reason(part) else float(part["common_distance"].iloc[0])
@@ -170,7 +166,12 @@ def draw_screen(table: pd.DataFrame, across: Across = "distance", selected: str 
     with its arm and direction."""
     parts, looks = _parts(table), _looks(table)
     figure = make_subplots(
-        1, len(parts), shared_yaxes=True, subplot_titles=[name for name, _ in parts], horizontal_spacing=0.04
+        1,
+        len(parts),
+        shared_yaxes=True,
+        subplot_titles=[TITLES[name] for name, _ in parts],
+        horizontal_spacing=0.05,
+        x_title=plain(_title(across, str(table["measure"].iloc[0]))),
     )
     figure.update_annotations(font={"size": 12})
     named: set[str] = set()
@@ -197,7 +198,7 @@ def draw_screen(table: pd.DataFrame, across: Across = "distance", selected: str 
         figure.add_traces(traces, [1] * len(traces), [column] * len(traces))
         at = {"row": 1, "col": column}
         _add_marks(figure, part, across, at)
-        figure.update_xaxes(title=plain(_short_title(across, table)), fixedrange=True, **at)
+        figure.update_xaxes(fixedrange=True, **at)
     keys = _place_keys(table)
     for name, dash in keys.items():
         line = {"color": palette.MUTED, "width": 1.6, "dash": dash}

@@ -27,6 +27,7 @@ from dashboards.wording import benchmark_sample, deaf_sentences, interval
 from workbench.studies.study import Study
 
 COLOURS = "fraction of the real change"
+BAR_PIXELS, LONG_TITLE = 260, 190  # the bar of colours on screen, and what its title takes
 PER_ROW = {"screen": 3, "double": 3, "single": 1}
 """Panels side by side."""
 CELL_PIXELS, LEAST_PIXELS = 30, 190
@@ -128,11 +129,13 @@ def draw_screen(table: pd.DataFrame) -> go.Figure:
     )
     figure.update_xaxes(title="judged", row=down)
     figure.update_yaxes(title="steered", col=1)
-    bar: dict[str, Any] = {"title": {"text": "fraction", "side": "right"}, "thickness": 10, "outlinewidth": 0}
+    length = min(height * down, BAR_PIXELS)
+    colours = COLOURS if length > LONG_TITLE else "fraction"
+    bar: dict[str, Any] = {"title": {"text": colours, "side": "right"}, "thickness": 10, "outlinewidth": 0}
     bar |= {
         "tickvals": [-1, -0.5, 0, 0.5, 1],
         "lenmode": "pixels",
-        "len": min(height, 260),
+        "len": length,
         "y": 1,
         "yanchor": "top",
     }

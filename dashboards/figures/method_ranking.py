@@ -18,7 +18,7 @@ from dashboards.figures.base import Figure
 from dashboards.figures.ladder import LONGEST_LABEL, NAME_SIZE, ROW_INCHES, ROW_PIXELS, TALLEST, draw_rows
 from dashboards.figures.specs import BenchmarkFigureSpec, check_choice
 from dashboards.numbers import fixed, percent, span
-from dashboards.tables.benchmark import methods_frame
+from dashboards.tables.benchmark import TITLES, methods_frame
 from dashboards.tables.patching import choose, scorers
 from dashboards.tables.steering import CLEAR
 from dashboards.wording import benchmark_sample, deaf_sentences, interval, positive_value
@@ -61,12 +61,21 @@ def ranking(result: xr.Dataset, concept: str = "", scorer: str = "", measure: st
 
 
 def _parts(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    """The directions with their rows, in the order of the table; the index is the row's place."""
-    ways = list(dict.fromkeys(table["way"]))
+    """The directions with the ways that have a number in one of them (all if none has), in the order of the table.
+
+    The index is the row's place.
+    """
+    known = table.loc[table["ratio"].notna(), "way"]
+    ways = list(dict.fromkeys(table["way"] if known.empty else known))
     return [
         (str(name), part.set_index("way", drop=False).reindex(ways).reset_index(drop=True))
         for name, part in table.groupby("direction", sort=False)
     ]
+
+
+def _left_out(table: pd.DataFrame) -> list[str]:
+    """The ways without a row; see `_parts`."""
+    return [way for way in dict.fromkeys(table["way"]) if way not in set(_parts(table)[0][1]["way"])]
 
 
 def _limits(table: pd.DataFrame) -> tuple[float, float]:
@@ -89,8 +98,8 @@ def draw_screen(table: pd.DataFrame) -> go.Figure:
         1,
         len(parts),
         shared_yaxes=True,
-        subplot_titles=[name for name, _ in parts],
-        horizontal_spacing=0.04,
+        subplot_titles=[TITLES[name] for name, _ in parts],
+        horizontal_spacing=0.07,
         x_title=AXIS,
     )
     figure.update_annotations(font={"size": 12})
@@ -124,7 +133,7 @@ def draw_screen(table: pd.DataFrame) -> go.Figure:
         col=1,
     )
     styled = style(figure, height=100 + ROW_PIXELS * len(names), clickmode="event", hovermode="closest")
-    return styled.update_layout(margin={"t": 26, "b": 44})
+    return styled.update_layout(margin={"t": 26, "b": 54})
 
 
 def _points(some: pd.DataFrame) -> go.Scatter:
@@ -200,6 +209,7 @@ def write_caption(study: Study, result: xr.Dataset, table: pd.DataFrame, spec: M
         benchmark_sample(result, spec.scorer, spec.measure),
         "Ordered by the mean over the directions.",
         _hollow_sentence(table),
+        f"No numbers, so no row: {', '.join(left_out)}." if (left_out := _left_out(table)) else "",
         *deaf_sentences(result, spec.scorer, spec.concept),
     ]
     return " ".join(filter(None, sentences))
@@ -222,8 +232,8 @@ def _hollow_sentence(table: pd.DataFrame) -> str:
 
 
 def print_table(table: pd.DataFrame) -> pd.DataFrame:
-    """The table for a paper: one row for each way of steering, with the columns of both directions."""
-    printed = pd.DataFrame({"": list(dict.fromkeys(table["way"]))})
+    """The table for a paper: one row for each way of steering that has numbers, with the columns of both directions."""
+    printed = pd.DataFrame({"": _parts(table)[0][1]["way"].tolist()})
     for direction, part in _parts(table):
         rows = part.to_dict("records")
         printed[f"{direction} [95 %]"] = [interval(row, "ratio") for row in rows]

@@ -14,10 +14,10 @@ from dash.exceptions import PreventUpdate
 
 from dashboards.components.export import figure_data
 from dashboards.components.graph import clicked_point, figure_panel
-from dashboards.components.grid import number_column, row_grid, selected_row
+from dashboards.components.grid import WRAPPED, number_column, row_grid, selected_row
 from dashboards.components.notices import remarks
 from dashboards.components.selects import Choice, Selects
-from dashboards.components.text import empty_state, panel
+from dashboards.components.text import empty_state, panel, with_code
 from dashboards.context import Context
 from dashboards.figures import alignment_preservation, leakage, method_ranking
 from dashboards.figures.alignment_preservation import AlignmentPreservationSpec
@@ -66,15 +66,29 @@ TABLE_HELP = (
 )
 AREAS_HELP = "TADA's areas and smoothness: means over all clips without intervals, up to the distance that PCI reaches."
 NUMBERS = {
-    "strength": ("strength", ".3~g"),
-    "effect": ("change", ".2f"),
-    "preservation": ("kept", ".2f"),
-    "harmonic": ("together", ".2f"),
-    "strength_at": ("strength", ".2~g"),
-    "ratio_at": ("of the real", ".2f"),
-    "rank": ("rank", ".1f"),
+    "strength": ("strength", ".3~g", "The strength that other prompts and other judges chose."),
+    "effect": ("change", ".2f", "The change in the judge's score from the unsteered clips."),
+    "preservation": (
+        "kept",
+        ".2f",
+        "How much of the unsteered clip is kept: 1, all; 0, it is as far away as the real prompt's.",
+    ),
+    "harmonic": (
+        "together",
+        ".2f",
+        "The harmonic mean of what is reached of the real prompt's change, and kept.",
+    ),
+    "strength_at": (
+        "strength",
+        ".2~g",
+        "The strength that makes the distance at which methods are compared.",
+    ),
+    "ratio_at": ("of the real", ".2f", "The change as a fraction of the one that the real prompt makes."),
+    "rank": ("rank", ".1f", "The place among the methods: 1 is the best."),
 }
-"""The columns of numbers: their headings, and their d3 formats."""
+"""The columns of numbers: their headings, their d3 formats, and what they are."""
+WIDTHS = dict(zip(NUMBERS, (76, 68, 56, 78, 76, 92, 56), strict=True))
+RANDOM_HELP = "Where random vectors at the same blocks lie, as a fraction of the real prompt's change."
 INTERVALS = ("effect", "ratio_at", "rank")
 AREAS = {
     "area": "area",
@@ -141,23 +155,31 @@ def _grid() -> Component:
         name: {
             "field": name,
             "headerName": heading,
-            "width": 86,
+            "headerTooltip": meaning,
+            "width": WIDTHS[name],
             **number_column(format),
             **({"tooltipField": f"{name}_text"} if name in INTERVALS else {}),
         }
-        for name, (heading, format) in NUMBERS.items()
+        for name, (heading, format, meaning) in NUMBERS.items()
     }
     at_distance = [
         *(numbers[name] for name in ("strength_at", "ratio_at")),
-        {"field": "ratio_span", "headerName": "of the real, 95 %", "width": 128},
-        {"field": "random", "headerName": "random vectors", "width": 128},
+        {"field": "ratio_span", "headerName": "of the real, 95 %", "width": 136},
+        {"field": "random", "headerName": "random vectors", "headerTooltip": RANDOM_HELP, "width": 130},
         numbers["rank"],
-        {"field": "rank_span", "headerName": "rank, 95 %", "width": 96},
+        {"field": "rank_span", "headerName": "rank, 95 %", "width": 92},
     ]
     chosen = [numbers[name] for name in ("strength", "effect", "preservation", "harmonic")]
     columns: list[dict[str, Any]] = [
         {"field": "concept", "width": 90, "tooltipField": "concept"},
-        {"field": "way", "headerName": "method", "flex": 1, "minWidth": 150, "tooltipField": "way"},
+        {
+            "field": "way",
+            "headerName": "method",
+            "flex": 1,
+            "minWidth": 150,
+            "tooltipField": "way",
+            **WRAPPED,
+        },
         {"headerName": "at the chosen strength", "children": chosen},
         {"headerName": "at equal distance", "children": at_distance},
     ]
@@ -389,7 +411,7 @@ def facts(result: xr.Dataset, now: dict[str, str]) -> Component:
             "The published protocol: means over all clips, without intervals, controls or nulls. Run "
             "`workbench steer evaluate` without `--protocol published` for those."
         )
-        return html.Ul([html.Li(sentence)], className="notes")
+        return html.Ul([html.Li(with_code(sentence))], className="notes")
     sentences = [benchmark_sample(result, now["scorer"], now["measure"]), *_controls_of(result, now)]
     if now["concept"] == EVERY:
         sentences.append(

@@ -12,8 +12,8 @@ from dashboards.sliders import sliders
 from workbench.studies.study import Study
 
 HELP = (
-    "LoRAs, which turn a concept up by changing weights. `workbench steer apply --slider NAME` tries one, and "
-    "`workbench steer show FILE` describes it."
+    "LoRAs, which turn a concept up by changing weights. “workbench steer apply --slider NAME” tries one, and "
+    "“workbench steer show FILE” describes it."
 )
 
 

@@ -12,6 +12,8 @@ from dashboards.tables.steering import CLEAR
 
 DIRECTIONS = {"positive": "towards", "negative": "away"}
 """What a sign of the strengths means: steering towards the positive value, or away from it."""
+TITLES = {"towards": "towards the value", "away": "away from the value"}
+"""The directions as titles."""
 SELECTED = ("effect", "on_target", "preservation", "harmonic")
 ENDS = ("", "_lo", "_hi")
 

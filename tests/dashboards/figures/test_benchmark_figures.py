@@ -53,7 +53,10 @@ def test_the_ranking_draws_its_table(study: Study, result: xr.Dataset) -> None:
     towards, _ = figure.data
     assert list(towards.x) == table.loc[table["direction"] == "towards", "ratio"].tolist()
     assert list(figure.layout.yaxis.ticktext) == ORDER
-    assert [note.text for note in figure.layout.annotations[:2]] == ["towards", "away"]
+    assert [note.text for note in figure.layout.annotations[:2]] == [
+        "towards the value",
+        "away from the value",
+    ]
     one = result.sel(
         concept="tempo", sign="positive", scorer="embedded", measure="mel", way="caa (localised)"
     )
@@ -216,6 +219,18 @@ def test_a_deaf_judge_gives_no_number_but_a_reason(study: Study, figure: str) ->
         assert reasons == [DEAF.replace(" the real", "<br>the real").join(("not interpretable:<br>", ""))] * 2
     spec = make_spec(study, figure, options)
     FIGURES[figure].paper(study, spec, table)
+
+
+def test_a_way_without_numbers_has_no_row_and_is_named(study: Study, result: xr.Dataset) -> None:
+    spec = make_spec(study, "method-ranking", {"concept": "tempo"})
+    table = table_of(study, "method-ranking", concept="tempo")
+    assert "no row" not in method_ranking.write_caption(study, result, table, spec)
+    table.loc[table["way"] == ORDER[1], "ratio"] = np.nan
+    figure = method_ranking.draw_screen(table)
+    assert list(figure.layout.yaxis.ticktext) == [ORDER[0], ORDER[2]]
+    assert [len(trace.x) for trace in figure.data] == [2, 2]
+    told = method_ranking.write_caption(study, result, table, spec)
+    assert f"No numbers, so no row: {ORDER[1]}." in told
 
 
 def test_captions_name_value_judge_distance_and_sample(study: Study) -> None:
