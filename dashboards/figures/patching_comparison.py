@@ -128,10 +128,10 @@ def make_table(study: Study, spec: PatchingComparisonSpec) -> pd.DataFrame:
     return compared.frame
 
 
-def draw_screen(table: pd.DataFrame) -> go.Figure:
-    """The two maps of a comparison, sharing their rows."""
+def draw_screen(table: pd.DataFrame, selected: tuple[str, str] | None = None) -> go.Figure:
+    """The two maps of a comparison, sharing their rows; the `selected` concept and row are outlined in both."""
     hover = [_hover(row) for row in table.to_dict("records")]
-    return screen_maps.draw_map(as_map(table).assign(hover=hover))
+    return screen_maps.draw_map(as_map(table).assign(hover=hover), selected)
 
 
 def draw_scatter(matched: pd.DataFrame, names: tuple[str, str]) -> go.Figure:

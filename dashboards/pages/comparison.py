@@ -5,21 +5,27 @@ from typing import Any
 
 import dash
 import dash_mantine_components as dmc
+import pandas as pd
 import plotly.graph_objects as go
-from dash import Input, Output, State, html, no_update
+from dash import Input, Output, State, dcc, html, no_update
 from dash.development.base_component import Component
 from dash.exceptions import PreventUpdate
 
 from cache.errors import UserError
-from dashboards.components.graph import figure_panel, graph
-from dashboards.components.text import empty_state, panel
+from dashboards.components.graph import clicked_point, figure_panel, graph
+from dashboards.components.selects import Choice, Selects
+from dashboards.components.text import empty_state, numbers, panel
 from dashboards.context import Context
+from dashboards.drawing.grids import as_map, cell_at
 from dashboards.figures import patching_comparison
 from dashboards.figures.patching_comparison import PatchingComparisonSpec, compare, describe_agreement
-from dashboards.links import change_query, read_query
+from dashboards.links import address, change_query, read_query, write_query
+from dashboards.pages import patching
 from dashboards.pages.page import Page, Query
 from dashboards.results import command, load_result, patching_names
+from dashboards.tables.comparison import Comparison
 from dashboards.tables.patching import columns, default_columns, scorers
+from dashboards.wording import interval
 
 PATH = "/comparison"
 NAME = "Comparison"
@@ -27,13 +33,16 @@ SENTENCE = (
     "This study's impact map beside another study's, or beside published impacts, on the concepts they share."
 )
 HELP = (
-    "Hatched cells are not significant or inside the null band. Published tables have no intervals or tests."
+    "Hatched cells are not significant or inside the null band. Published tables have no intervals or tests. Click a "
+    "cell to see its impact in both maps."
 )
 SCATTER_HELP = (
     "Each dot is a cell that both maps have, with its intervals. On the dotted line, both impacts are equal."
 )
-LABELS = {"other": "compare with", "result": "result", "scorer": "scorer", "column": "column"}
-CONTROLS = tuple(LABELS)
+SELECTION = ("concept", "row")
+SELECTS = Selects(
+    "compare", ("other", "result", "scorer", "column"), clears={"result": ("scorer", "column", *SELECTION)}
+)
 OF_OTHER = {"compare", "published", "model", "imported"}
 
 
@@ -48,40 +57,41 @@ def layout(context: Context, query: Query) -> Component:
             f"workbench dashboard {shlex.quote(str(study.path))} --compare OTHER_STUDY --published TABLE.csv"
         )
         return empty_state("Nothing to compare with yet.", then, example)
-    selects = [
-        dmc.Select(id=f"compare-{name}", label=label, data=data, value=value, allowDeselect=False, size="xs")
-        for (name, label), (data, value) in zip(
-            LABELS.items(), _controls(context, query).values(), strict=True
-        )
-    ]
     matched = [html.Div(id="compare-numbers"), html.Div(graph("compare-scatter"), className="square")]
-    above = html.Div([html.Div(selects, className="controls"), html.Div(id="compare-notes")])
+    above = html.Div([SELECTS.layout(_choices(context, query)), html.Div(id="compare-notes")])
     cells = html.Div(panel("Cell by cell", *matched, help=SCATTER_HELP), id="compare-matched", hidden=True)
-    return dmc.Stack([figure_panel("patching-compare", "Two maps", HELP, above), cells], gap="md")
+    maps = figure_panel("patching-compare", "Two maps", HELP, above)
+    maps.children.append(html.Div(id="compare-cell"))
+    return dmc.Stack([maps, cells], gap="md")
 
 
 def choices(context: Context, query: Query) -> dict[str, list[str]]:
     """The values that this page accepts in its URL."""
     if not patching_names(context.study) or not context.comparisons:
         return {}
-    return {name: data for name, (data, _) in _controls(context, query).items()}
+    known = {name: choice.data for name, choice in _choices(context, query).items()}
+    try:
+        cells = compare(context.study, _spec(context, query)).frame
+    except UserError:
+        return known
+    return {**known, **{name: list(dict.fromkeys(cells[name])) for name in SELECTION}}
 
 
-def _controls(context: Context, query: Query) -> dict[str, tuple[list[str], str]]:
-    """Each control's choices and its value from the URL; unknown values fall back to the default."""
+def _choices(context: Context, query: Query) -> dict[str, Choice]:
+    """What each select offers, and its value from the URL; unknown values fall back to the default."""
     study = context.study
     names = patching_names(study)
     if not names or not context.comparisons:
         raise PreventUpdate
     name = _known(query.get("result"), names)
     result = load_result(study, f"patching-{name}")
-    known = columns(result)
+    known, others = columns(result), list(context.comparisons)
     column = query["column"] if query.get("column") in known else default_columns(result)[0]
     return {
-        "other": (list(context.comparisons), _known(query.get("other"), list(context.comparisons))),
-        "result": (names, name),
-        "scorer": (scorers(result), _known(query.get("scorer"), scorers(result))),
-        "column": (known, column),
+        "other": Choice("compare with", others, _known(query.get("other"), others)),
+        "result": Choice("result", names, name),
+        "scorer": Choice("scorer", scorers(result), _known(query.get("scorer"), scorers(result))),
+        "column": Choice("column", known, column),
     }
 
 
@@ -90,7 +100,7 @@ def _known(asked: str | None, known: list[str]) -> str:
 
 
 def _spec(context: Context, query: Query) -> PatchingComparisonSpec:
-    chosen = {name: value for name, (_, value) in _controls(context, query).items()}
+    chosen = {name: str(choice.value) for name, choice in _choices(context, query).items()}
     return context.comparison_spec(
         chosen["other"], name=chosen["result"], scorer=chosen["scorer"], column=chosen["column"]
     )
@@ -100,27 +110,7 @@ def register(app: dash.Dash, context: Context) -> None:
     """Keep the two maps in sync with the selection in the URL."""
     study = context.study
 
-    @app.callback(
-        Output("url", "search", allow_duplicate=True),
-        *(Input(f"compare-{name}", "value") for name in CONTROLS),
-        State("url", "search"),
-        prevent_initial_call=True,
-    )
-    def choose(other: str, name: str, scorer: str, column: str, search: str | None) -> Any:
-        now = {field: value for field, (_, value) in _controls(context, read_query(search)).items()}
-        if name != now["result"]:
-            return change_query(search, result=name, scorer=None, column=None)
-        asked = {"other": other, "scorer": scorer, "column": column}
-        changed = {field: value for field, value in asked.items() if value and value != now[field]}
-        return change_query(search, **changed) if changed else no_update
-
-    @app.callback(
-        *(Output(f"compare-{name}", part) for name in CONTROLS for part in ("data", "value")),
-        Input("url", "search"),
-    )
-    def show_controls(search: str | None) -> tuple[Any, ...]:
-        choices = _controls(context, read_query(search))
-        return tuple(part for choice in choices.values() for part in choice)
+    SELECTS.register(app, lambda query: _choices(context, query))
 
     @app.callback(
         Output("patching-compare-graph", "figure"),
@@ -130,18 +120,21 @@ def register(app: dash.Dash, context: Context) -> None:
         Output("compare-matched", "hidden"),
         Output("compare-numbers", "children"),
         Output("compare-scatter", "figure"),
+        Output("compare-cell", "children"),
         Input("url", "search"),
     )
     def show(search: str | None) -> tuple[Any, ...]:
-        spec = _spec(context, read_query(search))
+        query = read_query(search)
+        spec = _spec(context, query)
         hidden = {"display": "none"}
         try:
             compared = compare(study, spec)
         except UserError as error:
-            return go.Figure(), hidden, None, _notes([str(error)]), True, None, go.Figure()
+            return go.Figure(), hidden, None, _notes([str(error)]), True, None, go.Figure(), None
         if compared.frame.empty:
-            return go.Figure(), hidden, None, _notes(compared.notes), True, None, go.Figure()
-        picture = patching_comparison.draw_screen(compared.frame)
+            return go.Figure(), hidden, None, _notes(compared.notes), True, None, go.Figure(), None
+        selected = (query.get("concept", ""), query.get("row", ""))
+        picture = patching_comparison.draw_screen(compared.frame, selected)
         return (
             picture,
             {},
@@ -150,7 +143,50 @@ def register(app: dash.Dash, context: Context) -> None:
             compared.matched.empty,
             _notes(describe_agreement(compared)),
             patching_comparison.draw_scatter(compared.matched, compared.names),
+            _cell(context, spec, compared, *selected),
         )
+
+    @app.callback(
+        Output("url", "search", allow_duplicate=True),
+        Input("patching-compare-graph", "clickData"),
+        State("url", "search"),
+        prevent_initial_call=True,
+    )
+    def select_cell(click: dict[str, Any] | None, search: str | None) -> Any:
+        point = clicked_point(click)
+        if point is None:
+            return no_update
+        compared = compare(study, _spec(context, read_query(search)))
+        cell = cell_at(as_map(compared.frame), point["x"], point["y"])
+        return no_update if cell is None else change_query(search, concept=cell[0], row=cell[1])
+
+
+def _cell(
+    context: Context, spec: PatchingComparisonSpec, compared: Comparison, concept: str, row: str
+) -> Component | None:
+    """A cell's impact in the maps that have it, and a link to its clips in this study; None if no map has it."""
+    frame = compared.frame
+    sides = frame[(frame["concept"] == concept) & (frame["row"] == row)].to_dict("records")
+    if not sides:
+        return None
+    impacts = {
+        f"impact, {side['map']}": side["status"] if pd.isna(side["impact"]) else interval(side, "impact", 3)
+        for side in sides
+    }
+    result = load_result(context.study, spec.result_name)
+    is_here = (result["row"] == row) & (result["column"] == spec.column) & (result["role"] == "cell")
+    arms = result["arm"].values[is_here.values]
+    links = []
+    if arms.size and concept in result["concept"].values:
+        own: dict[str, str | int | None] = {
+            "result": spec.name,
+            "scorer": spec.scorer,
+            "concept": concept,
+            "arm": str(arms[0]),
+        }
+        href = address(patching.PATH) + write_query(own)
+        links.append(dcc.Link("Its pairs and clips in this study", href=href, className="site-links"))
+    return html.Div([numbers({"concept": concept, "row": row, **impacts}), *links], role="status")
 
 
 def _browser_options(spec: PatchingComparisonSpec, context: Context) -> dict[str, Any]:

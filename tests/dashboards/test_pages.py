@@ -383,6 +383,17 @@ def test_a_browser_cannot_name_files(study: Study, other_study: Study) -> None:
     assert figure_options(forged, context) == {"name": "blocks"}
 
 
+def test_a_click_on_a_compared_cell_gives_its_impact_in_both_maps(study: Study, other_study: Study) -> None:
+    app = create_app(study.path, compare=other_study.path)
+    select = callback(app, comparison, "select_cell")
+    left, right = (select({"points": [{"x": x, "y": 3.5}]}, "") for x in (0.5, 5.0))
+    assert left == right == "?concept=instrument&row=tf3"
+    cell = str(callback(app, comparison, "show")(left)[-1])
+    assert "0.680 [0.620, 0.730]" in cell
+    assert "/patching?result=blocks&scorer=embedded&concept=instrument&arm=tf3" in cell
+    assert callback(app, comparison, "show")("?concept=instrument&row=tf99")[-1] is None
+
+
 def test_what_cannot_be_compared_is_a_sentence_on_the_page(study: Study, tmp_path: Any) -> None:
     table = tmp_path / "jazz.csv"
     table.write_text("model,concept,block,impact\nm,jazz,tf0,1\n", encoding="utf-8")
@@ -390,7 +401,7 @@ def test_what_cannot_be_compared_is_a_sentence_on_the_page(study: Study, tmp_pat
     _, style, export, notes, hidden, *_ = callback(app, comparison, "show")("")
     assert "Nothing can be compared" in str(notes)
     assert (style, export, hidden) == ({"display": "none"}, None, True)
-    *_, notes, hidden, _, _ = callback(app, comparison, "show")("?result=steps")
+    *_, notes, hidden, _, _, _ = callback(app, comparison, "show")("?result=steps")
     assert "question 'blocks'" in str(notes)
 
 
