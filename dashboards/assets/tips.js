@@ -10,6 +10,7 @@
   function hide() {
     if (tip) {
       tip.remove();
+      about.removeAttribute("aria-describedby");
       tip = about = null;
     }
   }
@@ -22,9 +23,12 @@
     hide();
     about = element;
     tip = document.createElement("div");
-    tip.className = "tip";
+    tip.className = tip.id = "tip";
     tip.setAttribute("role", "tooltip");
     tip.textContent = element.dataset.tip;
+    if (!element.hasAttribute("aria-label")) { // which says the same
+      element.setAttribute("aria-describedby", tip.id);
+    }
     document.body.append(tip);
     const [at, own] = [element.getBoundingClientRect(), tip.getBoundingClientRect()];
     const left = Math.min(at.left + at.width / 2 - own.width / 2, window.innerWidth - own.width - MARGIN);

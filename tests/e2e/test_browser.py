@@ -600,6 +600,10 @@ def test_a_probe_shows_its_folds(page: Page, address: str) -> None:
 
 def test_a_feature_is_found_heard_and_drawn(page: Page, address: str) -> None:
     page.goto(f"{address}/features")
+    page.locator(".help").first.focus()
+    expect(page.get_by_role("tooltip")).to_contain_text("Density: fraction of tokens")
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("tooltip")).to_have_count(0)
     page.locator("#feature-search").fill("trumpet")
     rows = page.locator("#features-grid .ag-center-cols-container .ag-row")
     expect(rows).to_have_count(4)
