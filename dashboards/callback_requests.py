@@ -61,6 +61,16 @@ class _Figure(BaseModel):
     options: dict[str, str | int | float | bool | None]
 
 
+class _Export(BaseModel):
+    """What a menu of an export button asks for: the format of a figure's file, and when (ms)."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    key: Annotated[str, Field(max_length=200)]
+    format: Annotated[str, Field(max_length=8)]
+    at: Annotated[int, Field(strict=True, ge=0)]
+
+
 class _Read(BaseModel):
     """The revisions of a feature's label, note and star that a page shows, and its autoencoder's weights."""
 
@@ -112,6 +122,7 @@ _number: TypeAdapter[Any] = TypeAdapter(str | _Number | None)
 # Where it depends on the component: by its id or, for components that match a pattern, by the kind in theirs.
 _OF_COMPONENTS: dict[tuple[str, str], TypeAdapter[Any]] = {
     ("figure", "data"): TypeAdapter(_Figure | None),
+    ("export-asked", "data"): TypeAdapter(_Export | None),
     ("lab-asked", "data"): TypeAdapter(_Asked | None),
     ("read", "data"): TypeAdapter(_Read | None),
     ("evaluation-grid", "selectedRows"): TypeAdapter(list[_WayRow] | None),

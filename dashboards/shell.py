@@ -7,6 +7,7 @@ import dash_mantine_components as dmc
 from dash import ALL, ClientsideFunction, Input, Output, State, dcc, html
 from dash.development.base_component import Component
 
+from dashboards.components import export
 from dashboards.components.notices import failed_page, folded, folded_outputs, folded_remarks, remarks
 from dashboards.components.text import tip
 from dashboards.context import Context
@@ -78,6 +79,7 @@ def shell(context: Context) -> Component:
             html.A("Skip to the content", href="#content", className="skip"),
             dcc.Location(id="url", refresh=False),
             dcc.Store(id="study-name", data=name),
+            *export.exchange(),
             dmc.NotificationContainer(id="notices"),
             frame,
         ]

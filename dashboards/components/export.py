@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import dash
-from dash import ALL, MATCH, Input, Output, State, ctx, dcc, html, no_update
+from dash import ALL, Input, Output, State, dcc, html, no_update
 from dash.development.base_component import Component
 
 from cache.errors import UserError
@@ -25,25 +25,18 @@ def figure_data(figure: str, spec: FigureSpec) -> dict[str, Any]:
 
 
 def export_button(key: str, data: dict[str, Any] | None = None) -> Component:
-    """The export button of the figure `key`; `data` (see `figure_data`) may be set later by a callback."""
-    formats = [
-        html.Button(format.upper(), id={"type": "export", "key": key, "format": format})
-        for format in get_args(FileFormat)
-    ]
-    return html.Div(
-        [
-            # Not Mantine's menu: Dash compares all that a page has with each such menu at every change of the page.
-            html.Details(
-                [
-                    html.Summary("Export", id={"type": "export-menu", "key": key}),
-                    html.Div([html.Div("Figure, CSV, LaTeX, caption, provenance"), *formats]),
-                ],
-                className="export",
-            ),
-            dcc.Store(id={"type": "figure", "key": key}, data=data),
-            dcc.Download(id={"type": "download", "key": key}),
-        ]
-    )
+    """The export button of the figure `key`; `data` (see `figure_data`) may be set later by a callback.
+
+    A script makes its menu (`export.js`): Dash looks at every component at each change of a page, and a page may have
+    many of these buttons.
+    """
+    menu = html.Div(className="export", **{"data-key": key, "data-formats": " ".join(get_args(FileFormat))})
+    return html.Div([menu, dcc.Store(id={"type": "figure", "key": key}, data=data)])
+
+
+def exchange() -> list[Component]:
+    """What the menus of all buttons put what they ask for into, and what downloads the answer; once on a page."""
+    return [dcc.Store(id="export-asked"), dcc.Download(id="export-file")]
 
 
 def figure_options(data: dict[str, Any], context: Context) -> dict[str, Any]:
@@ -66,15 +59,17 @@ def register(app: dash.Dash, context: Context) -> None:
     """Let every export button write its figure into the study's `figures` folder and download it as a zip."""
 
     @app.callback(
-        Output({"type": "download", "key": MATCH}, "data"),
-        Input({"type": "export", "key": MATCH, "format": ALL}, "n_clicks"),
-        State({"type": "figure", "key": MATCH}, "data"),
+        Output("export-file", "data"),
+        Input("export-asked", "data"),
+        State({"type": "figure", "key": ALL}, "id"),
+        State({"type": "figure", "key": ALL}, "data"),
         prevent_initial_call=True,
     )
-    def export(clicks: list[int | None], data: dict[str, Any] | None) -> Any:
-        pressed = ctx.triggered_id
-        if not any(clicks) or not isinstance(pressed, dict):
+    def export(asked: dict[str, Any] | None, ids: list[dict[str, str]], figures: list[Any]) -> Any:
+        if not asked:
             return no_update
+        keys = [id["key"] for id in ids]
+        data = dict(zip(keys, figures, strict=True)).get(asked["key"])
         if data is None:
             notify("Nothing to export yet", "First select something for the figure to show.", "gray")
             return no_update
@@ -82,7 +77,7 @@ def register(app: dash.Dash, context: Context) -> None:
             options = figure_options(data, context)
             notes: list[str] = []
             files = export_figure(
-                context.study, data["figure"], pressed.get("format", ""), warn=notes.append, **options
+                context.study, data["figure"], asked["format"], warn=notes.append, **options
             )
         except UserError as error:
             notify("The figure was not exported", str(error), "red", stays=True)

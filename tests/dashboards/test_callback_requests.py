@@ -13,7 +13,7 @@ from dashboards.callback_requests import PATH, _Property
 from tests.dashboards.test_guard import CALLBACK
 from workbench.studies.study import Study
 
-DOWNLOAD = '{"key":["MATCH"],"type":"download"}.data'
+DOWNLOAD = "export-file.data"
 
 
 @pytest.fixture
@@ -31,16 +31,18 @@ def bare_client(bare_app: dash.Dash) -> FlaskClient:
     return bare_app.server.test_client()
 
 
-def export_request(data: Any, pressed: str | None = None) -> dict[str, Any]:
-    """A request of the export button of the patching map, with the data of its figure."""
-    key = {"key": "patching"}
-    button = {**key, "type": "export", "format": "pdf"}
+def export_request(data: Any, asked: Any = None) -> dict[str, Any]:
+    """What the menu of the patching map's export button asks for, with the data of its figure."""
+    figure = {"key": "patching", "type": "figure"}
     return {
         "output": DOWNLOAD,
-        "outputs": {"id": {**key, "type": "download"}, "property": "data"},
-        "inputs": [[{"id": button, "property": "n_clicks", "value": 1 if data else None}]],
-        "state": [{"id": {**key, "type": "figure"}, "property": "data", "value": data}],
-        "changedPropIds": [pressed] if pressed else [],
+        "outputs": {"id": "export-file", "property": "data"},
+        "inputs": [{"id": "export-asked", "property": "data", "value": asked}],
+        "state": [
+            [{"id": figure, "property": "id", "value": figure}],
+            [{"id": figure, "property": "data", "value": data}],
+        ],
+        "changedPropIds": ["export-asked.data"],
     }
 
 
@@ -135,13 +137,14 @@ def test_outputs_have_no_values(client: FlaskClient) -> None:
 
 
 @pytest.mark.parametrize(
-    "pressed", [None, "url.search", '{"key":"patching","type":"export"}.n_clicks', "nothing"]
+    "asked",
+    [None, {"key": "nothing", "format": "pdf", "at": 1}, {"key": "patching", "format": "gif", "at": 1}],
 )
 def test_an_export_that_no_button_asked_for_leaves_no_traceback(
-    client: FlaskClient, pressed: str | None, caplog: pytest.LogCaptureFixture
+    client: FlaskClient, asked: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    asked = export_request({"figure": "patching", "options": {}}, pressed)
-    assert client.post(PATH, json=asked).status_code in (200, 204)
+    answer = client.post(PATH, json=export_request({"figure": "patching", "options": {}}, asked))
+    assert answer.status_code in (200, 204)
     assert not [record for record in caplog.records if record.exc_info]
 
 
@@ -213,6 +216,12 @@ def test_values_of_some_components_have_their_own_form() -> None:
                 *({"figure": "patching", "options": options} for options in ([], 5, {"other": []})),
                 {"figure": ["patching"], "options": {}},
             ],
+        ),
+        (
+            "export-asked",
+            "data",
+            [None, {"key": "patching", "format": "pdf", "at": 5}],
+            [{}, {"key": "patching", "format": "pdf"}, {"key": "a" * 201, "format": "pdf", "at": 5}, 5],
         ),
         (
             "lab-asked",

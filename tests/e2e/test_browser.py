@@ -707,8 +707,7 @@ def test_a_figure_is_exported(
     page.goto(address + view)
     if key.startswith("patching"):  # not the empty graph before it, of which there is nothing to export
         expect(page.locator(f"#{key}-graph .xtick text").first).to_be_visible()
-    button = page.locator(f"""[id='{{"key":"{key}","type":"export-menu"}}']""")
-    button.click()
+    page.locator(f".export[data-key='{key}'] summary").click()
     with page.expect_download() as download:
         page.get_by_role("button", name=format, exact=True).click()
     assert download.value.suggested_filename == f"{stem}.zip"

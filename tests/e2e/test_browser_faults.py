@@ -91,7 +91,7 @@ def test_everything_is_found_below_a_prefix(page: Page, study: Study, strips: bo
         # The map, not the empty graph before it.
         expect(page.locator("#patching-graph .xtick text").first).to_be_visible()
         assert page.url == f"{url}patching"
-        page.locator("""[id='{"key":"patching","type":"export-menu"}']""").click()
+        page.locator(".export[data-key='patching'] summary").click()
         with page.expect_download() as download:
             page.get_by_role("button", name="SVG", exact=True).click()
         assert download.value.suggested_filename == "patching-blocks.zip"
