@@ -29,6 +29,8 @@ SENTENCE = (
     "those of a second and a denoising step."
 )
 SHOWN = 40
+LEAST_WIDTH = 700
+"""Pixels of the table, which scrolls sideways where there is less room."""
 EVERY_STEP, BY_ACTIVATION, BY_SHARE = "all", "activation", "share"
 HELP = (
     "Activation: the largest at the chosen second and step, or over all of them. Of its maximum: divided by the "
@@ -213,6 +215,7 @@ def _features(study: Study, name: str, clip: int, query: Query) -> Component:
         [dmc.TableThead(dmc.TableTr([dmc.TableTh(head) for head in heads])), dmc.TableTbody(rows)],
         fz="xs",
         verticalSpacing=3,
+        miw=LEAST_WIDTH,
     )
     said = f"{count:,} {'feature fires' if count == 1 else 'features fire'} here"
     said += f"; the first {SHOWN} are shown." if count > SHOWN else "."

@@ -31,6 +31,8 @@ COLOURS = {FIRST_COLOUR: "best concept", "label": "label", "density": "density"}
 MOST_NAMES, LONGEST_NAME, HEIGHT = 12, 30, 640
 REST, SELECTED = "#b9c0c8", "#e8590c"
 MAP_CONFIG = {**GRAPH_CONFIG, "modeBarButtonsToRemove": ["toImage"]}
+FEW_POINTS = 1000
+"""So few are drawn larger."""
 MOST_POINTS = 5000
 """More are slow to draw; WebGL would draw more, but needs scripts that the page's policy forbids."""
 
@@ -214,6 +216,6 @@ def _add(
         mode="markers",
         name=plain(name, LONGEST_NAME),
         showlegend=not is_scale,
-        marker={"size": 4, "opacity": 0.7, "color": colour, **scale},
+        marker={"size": 4 if len(features) > FEW_POINTS else 6, "opacity": 0.8, "color": colour, **scale},
         hovertemplate="feature %{text}<extra>" + plain(name, LONGEST_NAME) + "</extra>",
     )

@@ -25,6 +25,8 @@ PATH = "/feature-pairs"
 NAME = "Pairs of features"
 SENTENCE = "The features of two autoencoders in pairs: which of one is the same as which of the other."
 SHOWN = 50
+LEAST_WIDTH = 820
+"""Pixels of the table, which scrolls sideways where there is less room."""
 BY: dict[By, str] = {"decoder": "decoder (cosine)", "clips": "clips (correlation)"}
 LEAST = "least"
 WAIT = "The features are being matched, which is done once; the rest of the dashboard can be used meanwhile."
@@ -216,7 +218,9 @@ def _table(study: Study, name: str, other: str, rows: pd.DataFrame) -> Component
         for _, row in rows.iterrows()
     ]
     head = dmc.TableThead(dmc.TableTr([*map(dmc.TableTh, heads), dmc.TableTh("mutual")]))
-    return dmc.ScrollArea(dmc.Table([head, dmc.TableTbody(lines)], fz="xs", verticalSpacing=3))
+    return dmc.ScrollArea(
+        dmc.Table([head, dmc.TableTbody(lines)], fz="xs", verticalSpacing=3, miw=LEAST_WIDTH)
+    )
 
 
 def _feature(name: str, feature: int, written: pd.DataFrame) -> list[Component]:
