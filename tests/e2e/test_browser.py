@@ -641,6 +641,31 @@ def test_a_feature_is_found_heard_and_drawn(page: Page, address: str) -> None:
     expect(page.locator("#feature-search")).to_be_focused()
 
 
+def test_the_second_and_step_of_a_clip_are_chosen_by_key_and_click_and_marked(
+    page: Page, address: str
+) -> None:
+    page.goto(f"{address}/clip?clip=2")
+    steps, chosen = page.locator("#firing-steps"), page.locator("#firing-chosen")
+    picture = page.locator("#firing-picture .picture")
+    mark = "element => getComputedStyle(element, '::after').display"
+    expect(chosen).to_contain_text("Marked: all seconds, all steps.")
+    assert (steps.evaluate(mark), picture.evaluate(mark)) == ("none", "none")
+    steps.focus()
+    for key in ["ArrowRight"] * 4 + ["ArrowDown"] * 2:  # as fast as keys repeat
+        page.keyboard.press(key)
+    expect(chosen).to_contain_text("Marked: 0.28 s, step 2.")
+    assert selection(page) == {"clip": "2", "second": "0.28", "step": "2"}
+    assert (steps.evaluate(mark), picture.evaluate(mark)) == ("block", "block")
+    box = steps.bounding_box()
+    assert box is not None
+    steps.click(position={"x": 0.5 * box["width"], "y": 0.9 * box["height"]})
+    expect(chosen).to_contain_text("Marked: 1.00 s, step 6.")
+    page.go_back()
+    expect(chosen).to_contain_text("Marked: 0.28 s, step 2.")
+    page.keyboard.press("Escape")
+    expect(chosen).to_contain_text("Marked: all seconds, all steps.")
+
+
 def test_a_steered_prompt_is_heard_at_every_strength(page: Page, address: str) -> None:
     page.goto(f"{address}/steering")
     expect(page.locator("#steering-facts")).to_contain_text("embedded clearly tells the real prompts apart")
