@@ -6,7 +6,6 @@ import dash
 import dash_mantine_components as dmc
 import pandas as pd
 import plotly.graph_objects as go
-import xarray as xr
 from dash import ClientsideFunction, Input, Output, State, dcc, html, no_update
 from dash.development.base_component import Component
 
@@ -14,6 +13,7 @@ from dashboards.components.export import export_button, figure_data
 from dashboards.components.graph import graph
 from dashboards.components.player import player
 from dashboards.components.text import hint, numbers, panel, text_table
+from dashboards.feature_browser import browser_frame
 from dashboards.figures import feature as feature_figure
 from dashboards.figures.feature import FeatureSpec
 from dashboards.figures.feature_clip import FeatureClipSpec
@@ -143,11 +143,12 @@ def register(app: dash.Dash, study: Study) -> None:
             return go.Figure(), None, None, None
         result = load_result(study, spec.result_name)
         near = neighbours_frame(result, spec.feature)
+        labels = browser_frame(study, spec.name).set_index("feature")["label"].loc[near["neighbour"]]
         return (
             feature_figure.draw_screen(feature_figure.make_table(study, spec)),
             figure_data("feature", spec),
             feature_effects.effects(study, spec),
-            _neighbours(near, result["label"].sel(feature=near["neighbour"].to_numpy()), search),
+            _neighbours(near.assign(label=labels.to_numpy()), search),
         )
 
     @app.callback(
@@ -213,11 +214,10 @@ def _score(row: pd.Series, name: str) -> str:
     return significant(row[name]) if pd.isna(row[f"{name}_lo"]) else interval(row, name)
 
 
-def _neighbours(near: pd.DataFrame, labels: xr.DataArray, search: str | None) -> Component | None:
-    """Links to the nearest features; `labels` has the label of each row of `near`."""
+def _neighbours(near: pd.DataFrame, search: str | None) -> Component | None:
+    """Links to the nearest features (see `neighbours_frame`), with their labels in the column `label`."""
     if near.empty:
         return None
-    near = near.assign(label=labels.values)
     lines = []
     for by, title in NEAR.items():
         some = near[near["by"] == by]

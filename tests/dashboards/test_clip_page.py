@@ -61,6 +61,8 @@ def test_the_page_ranks_features_and_links_to_their_cards(app: dash.Dash, study:
     assert json.loads(data) == {"steps": list(STEPS), "token": SECONDS / TOKENS, "tokens": TOKENS}
     picture = app.server.test_client().get(total)
     assert (picture.status_code, picture.mimetype) == (200, "image/png")
+    for other in (total.replace("/3.png", "/99.png"), total.replace(SAE, "none")):
+        assert app.server.test_client().get(other).status_code == 404
     best = active_features(study, SAE, 3, 0.5, 4)
     assert f"{len(best)} features fire here" in str(listed)
     assert f"feature={best['feature'].iloc[0]}'" in str(listed)

@@ -17,7 +17,8 @@ from dashboards.feature_browser import STARRED, View, page_of_rows
 from dashboards.figures.feature import FeatureSpec
 from dashboards.pages import feature_card, feature_effects, feature_notes, feature_sets, feature_table
 from dashboards.pages.feature_notes import OTHER_WEIGHTS
-from dashboards.results import sae_names
+from dashboards.results import load_result, sae_names
+from dashboards.tables.features import neighbours_frame
 from tests.dashboards.synthetic_study import make_study
 from tests.dashboards.tables.test_features import effects
 from tests.dashboards.test_pages import callback
@@ -144,6 +145,13 @@ def test_the_table_shows_and_finds_what_is_written(study: Study) -> None:
     assert [(row["id"], row["star"]) for row in shown(View(SAE, of_set=STARRED))] == [("9", STARRED)]
     assert {row["id"] for row in shown(View(SAE, of_set="late"))} == {"9", "11"}
     assert shown(View("tf3.cross_attn", of_set="late")) == []
+
+
+def test_a_neighbour_has_the_label_that_was_written(app: dash.Dash, study: Study) -> None:
+    near = neighbours_frame(load_result(study, f"sae-{SAE}"), 5)["neighbour"]
+    write(study.path, SAE, int(near.iloc[0]), "label", HOSTILE)
+    *_, links = callback(app, feature_card, "show_statistics")(f"?sae={SAE}&feature=5")
+    assert f"{near.iloc[0]} {HOSTILE} (" in str(links)
 
 
 def test_what_the_filters_leave_is_kept_as_a_set(
