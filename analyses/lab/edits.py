@@ -6,6 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from analyses.lab.facts import ModelFacts
 from analyses.lab.request import (
     AblateEdit,
     FeatureEdit,
@@ -19,7 +20,7 @@ from analyses.lab.request import (
 from analyses.sae.names import check_has, has_sae, load_sae, sae_folder
 from analyses.steering.free_sliders import FreeSliders
 from analyses.steering.pci import PCI
-from analyses.steering.prompt_method import EVERYWHERE, cross_attentions
+from analyses.steering.prompt_method import EVERYWHERE, numbered_cross_attentions
 from analyses.steering.slider import Slider, load_slider
 from analyses.steering.study_files import find_pack, pack_files, slider_file, slider_files
 from analyses.steering.text_embedding import TextEmbedding
@@ -31,7 +32,6 @@ from workbench.engine.runs import Clip
 from workbench.engine.settings import GenerationSettings
 from workbench.engine.sites import numbered_site, parse_sites
 from workbench.files import file_version
-from workbench.models.base import AudioDiffusionModel
 from workbench.sae.base import SAE
 from workbench.studies.study import Study
 
@@ -39,7 +39,7 @@ MOST_LISTED = 12
 
 
 class NeedsModel(UserError):
-    """Edits that depend on the model, such as its number of blocks or its steps, and it is not loaded."""
+    """Edits that depend on the model's number of blocks or its steps, which are not known before it is loaded."""
 
 
 @dataclass(frozen=True)
@@ -47,14 +47,14 @@ class Place:
     """What edits are made for: the clip and its settings, and where their vectors and autoencoders are.
 
     `folder` is that of the study that they name things of, if any, and `block_names` are the names of the model's
-    blocks. Some edits need the `model`: those at every block, and those of which the steps' sigmas are a part.
+    blocks. Some edits need `facts` of the model: those at every block, and those of which the steps' sigmas are a part.
     """
 
     clip: Clip
     settings: GenerationSettings
     folder: Path | None
     block_names: Sequence[str]
-    model: AudioDiffusionModel | None = None
+    facts: ModelFacts | None = None
 
     def other(self, prompt: str) -> Clip:
         """Return the clip of another prompt, with the same noise and lyrics."""
@@ -65,7 +65,7 @@ class Place:
         if not edit.sites:
             raise UserError(f"The edit '{edit.kind}' must have at least one site, such as tf3.cross_attn.")
         if any(site.startswith("*") for site in edit.sites):
-            return list(map(str, parse_sites(edit.sites, self.loaded.n_blocks, self.block_names)))
+            return list(map(str, parse_sites(edit.sites, self.known.n_blocks, self.block_names)))
         return [numbered_site(site, self.block_names) for site in edit.sites]
 
     @property
@@ -78,18 +78,22 @@ class Place:
         return self.folder
 
     @property
-    def loaded(self) -> AudioDiffusionModel:
-        """The model; raise NeedsModel if it is not loaded."""
-        if self.model is None:
+    def known(self) -> ModelFacts:
+        """The facts of the model; raise NeedsModel if there are none."""
+        if self.facts is None:
             raise NeedsModel("An edit depends on the model, which is not loaded yet. Render the clip.")
-        return self.model
+        return self.facts
+
+    def cross_attentions(self, sites: Sequence[str]) -> tuple[str, ...]:
+        """Return sites in order of computation; raise UserError unless all are cross-attentions."""
+        return numbered_cross_attentions(sites, self.known.n_blocks, self.block_names)
 
 
 def edits_of(edits: Sequence[LabEdit], place: Place) -> tuple[Edit, ...]:
     """Return the edits that are on, in their order.
 
     Raises:
-        NeedsModel: if one depends on the model, and the place has none.
+        NeedsModel: if one depends on the model, and the place has no facts of it.
         UserError: for a site that cannot exist, an edit that contradicts itself, a vector, a slider or an autoencoder
             that the study does not have, or one of a closed gate.
     """
@@ -115,7 +119,7 @@ def _steer(place: Place, edit: SteerEdit) -> tuple[Edit, ...]:
     vector = _vector(place.study, edit.pack)
     vector = vector.only(edit.sites) if edit.sites else vector
     if edit.resample:
-        vector = vector.resampled(place.loaded.sigmas(place.settings))
+        vector = vector.resampled(place.known.sigmas)
     return vector.at(
         edit.strength,
         unit=edit.unit,
@@ -145,19 +149,18 @@ def _prompt(place: Place, edit: PromptEdit) -> tuple[Edit, ...]:
 
 
 def _prompt_method(place: Place, edit: PromptEdit) -> PCI | TextEmbedding | FreeSliders:
-    model = place.loaded
     common: dict[str, Any] = {
         "concept": "",
         "positive": edit.positive,
         "negative": edit.negative,
-        "sites": cross_attentions(model, place.sites(edit)),
-        "sigmas": tuple(model.sigmas(place.settings)),
+        "sites": place.cross_attentions(place.sites(edit)),
+        "sigmas": place.known.sigmas,
     }
     if edit.method == "pci":
         return PCI(**common)
     if edit.method == "text-embedding":
         return TextEmbedding(**common)
-    others = (site for site in cross_attentions(model, EVERYWHERE) if site not in common["sites"])
+    others = (site for site in place.cross_attentions((EVERYWHERE,)) if site not in common["sites"])
     return FreeSliders(**common, others=tuple(others))
 
 

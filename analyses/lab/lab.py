@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from analyses.execution import Unit, Worker
 from analyses.lab.edits import NeedsModel, Place, edits_of
+from analyses.lab.facts import facts_of, record_facts, recorded_facts
 from analyses.lab.request import LabRequest, check_duration
 from analyses.lab.scores import DISTANCE, Score, Scores, judges_of, readings
 from cache.errors import UserError
@@ -69,7 +70,7 @@ class Lab:
     def held(self, study: Study, request: LabRequest) -> Rendered | None:
         """Return the clips of a request if the study has them, without loading the model; otherwise None.
 
-        It is also None for a request that depends on the model, while that is not loaded, or that would be refused.
+        It is also None for a request that would be refused.
         """
         try:
             store, runs = plan(study, request, self._loaded(study))
@@ -101,6 +102,7 @@ class Lab:
 
             reference = ModelReference.of(model)
             Worker([model], progress=step).make(Unit(store, reference, (missing,), tuple(runs), {}, {}))
+            record_facts(store, _clip(request), facts_of(model, store.settings))
         return _clips(store, runs)
 
     def score(self, study: Study, request: LabRequest, report: Report) -> Scores:
@@ -144,15 +146,20 @@ def plan(
     """Return the store of a request's runs, and its unedited and edited run.
 
     Raises:
-        NeedsModel: if the edits depend on the model, and it is not given.
+        NeedsModel: if the edits depend on the model, which is not given, and nothing of it was recorded with the clip.
         UserError: for a clip that is too long, or as `edits_of` does.
     """
     settings = request.settings(study.spec.settings)
     check_duration(settings.duration, study.spec.settings)
-    clip = Clip(request.prompt, request.seed, request.lyrics)
+    clip = _clip(request)
     store = RunStore(study.path, study.model["weights_hash"], study.model["dtype"], settings)
-    place = Place(clip, settings, study.path, study.block_names, model)
+    facts = recorded_facts(store, clip) if model is None else facts_of(model, settings)
+    place = Place(clip, settings, study.path, study.block_names, facts)
     return store, [Run(clip), Run(clip, edits_of(request.edits, place))]
+
+
+def _clip(request: LabRequest) -> Clip:
+    return Clip(request.prompt, request.seed, request.lyrics)
 
 
 def _clips(store: RunStore, runs: Sequence[Run]) -> Rendered:

@@ -57,7 +57,8 @@ def judges_of(study: Study) -> list[str]:
     """Return the names of the judges of a study's clips: those that always work, and those that its results name."""
     named = set(ALWAYS)
     for name in study.result_names():
-        with suppress(UserError, ValueError, AttributeError, TypeError):  # a damaged result names none
+        # A damaged result, or one that may not be read, names none.
+        with suppress(UserError, OSError, ValueError, AttributeError, TypeError):
             named |= set(json.loads(study.result_attributes(name)["spec"]).get("scorers", ()))
     return [name for name in SCORERS if name in named]
 

@@ -85,7 +85,14 @@ def prompt_method(
 
 def cross_attentions(model: AudioDiffusionModel, sites: str | Sequence[str]) -> tuple[str, ...]:
     """Return sites in order of computation; raise UserError unless all are cross-attentions of the model."""
-    parsed = parse_sites(sites, model.n_blocks, model.block_names)
+    return numbered_cross_attentions(sites, model.n_blocks, model.block_names)
+
+
+def numbered_cross_attentions(
+    sites: str | Sequence[str], n_blocks: int, block_names: Sequence[str] = ()
+) -> tuple[str, ...]:
+    """As `cross_attentions`, for a model of so many blocks, with these names if they have any."""
+    parsed = parse_sites(sites, n_blocks, block_names)
     for site in parsed:
         if site.part != "cross_attn":
             raise UserError(

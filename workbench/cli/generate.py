@@ -109,9 +109,13 @@ def _asked_edits(
 ) -> "tuple[Edit, ...]":
     """Return the edits that are written as JSON."""
     from analyses.lab.edits import Place, edits_of
+    from analyses.lab.facts import facts_of
     from analyses.lab.request import edit_of
 
-    return edits_of(tuple(map(edit_of, texts)), Place(clip, settings, study, model.block_names, model))
+    if not texts:
+        return ()
+    place = Place(clip, settings, study, model.block_names, facts_of(model, settings))
+    return edits_of(tuple(map(edit_of, texts)), place)
 
 
 def _refuse_without_vectors(given: dict[str, Any]) -> None:

@@ -164,10 +164,13 @@ class RunStore:
         settings = self.settings.model_dump(mode="json")
         return {"weights_hash": self.weights_hash, "dtype": self.dtype, "settings": settings}
 
+    def folder(self, clip: Clip) -> str:
+        """Return the folder of a clip's runs, relative to the study; its name is a hash of what they have in common."""
+        return f"{FOLDER}/{content_hash({**self._made_with, 'clip': clip.__dict__})}"
+
     def _folder(self, run: Run) -> str:
-        """Return the folder of a run's clip, named after what all runs of the clip have in common."""
         assert isinstance(run.clip, Clip) and run.follows is None, "a run that follows another has no audio"
-        return f"{FOLDER}/{content_hash({**self._made_with, 'clip': run.clip.__dict__})}"
+        return self.folder(run.clip)
 
     def _place(self, run: Run) -> tuple[str, str]:
         """Return the folder of a run's record, and the run's name."""

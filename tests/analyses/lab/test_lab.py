@@ -10,6 +10,7 @@ import pytest
 from pytest import MonkeyPatch
 
 from analyses.lab.code import as_command, as_python
+from analyses.lab.facts import FILE
 from analyses.lab.folder import lab_study
 from analyses.lab.lab import Lab, Rendered, plan
 from analyses.lab.request import LabRequest, request_of
@@ -138,11 +139,28 @@ def test_clips_that_the_study_has_are_found_without_a_model(
     assert other.held(study, asked(*EDITS)) == rendered[0]
     assert other.held(study, asked(EDITS[0])) is None, "was not made"
     assert other.held(study, asked({"kind": "ablate", "sites": ["door"]})) is None
-    everywhere = asked({"kind": "ablate", "sites": ["*.self_attn.q"], "tokens": [0, 0], "steps": [3, 3]})
-    made, _ = render(lab, study, everywhere)
-    assert (other.held(study, everywhere), lab.held(study, everywhere)) == (None, made), (
-        "depends on the model"
-    )
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        {"kind": "ablate", "sites": ["*.self_attn.q"], "tokens": [0, 0], "steps": [3, 3]},
+        {"kind": "prompt", "method": "pci", "positive": OTHER, "negative": PROMPT},
+        {"kind": "steer", "pack": "mood", "resample": True},
+    ],
+    ids=["at every block", "through the prompt", "at the nearest sigmas"],
+)
+def test_clips_that_depend_on_the_model_are_found_by_what_was_recorded_with_them(
+    lab: Lab, study: Study, edit: dict[str, Any]
+) -> None:
+    request = asked(edit).model_copy(update={"seed": 6})
+    made, _ = render(lab, study, request)
+    assert Lab().held(study, request) == made
+    (study.path / made.unedited).with_name(FILE).write_text('{"n_blocks": 7, "sigmas": [1.0]}')
+    assert Lab().held(study, request) is None, "other edits"
+    (study.path / made.unedited).with_name(FILE).write_text("{")
+    assert (Lab().held(study, request), lab.held(study, request)) == (None, made), "unknown without the model"
+    (study.path / made.unedited).with_name(FILE).unlink()
 
 
 def test_a_prompt_is_switched_for_the_last_steps(study: Study, organism_shared: AceStep15) -> None:
