@@ -11,6 +11,8 @@ from typing import Any
 
 import xarray as xr
 
+from analyses.patching.spec import DEFAULT_QUESTION, QUESTIONS
+from analyses.steering.study_files import pack_files
 from analyses.steering_spec import CHECK
 from cache.errors import UserError
 from dashboards.names import shortened
@@ -32,8 +34,12 @@ COMMANDS = {
     "steering": "steer apply",
     "benchmark": "steer evaluate",
 }
-WORDS = {**{kind: kind for kind in COMMANDS}, "benchmark": "evaluation"}
+WORDS = {**{kind: kind for kind in COMMANDS}, "benchmark": "evaluation", "sae": "autoencoder"}
 """What screens call the kinds of results."""
+_STORED_KINDS = {**{kind: kind for kind in COMMANDS}, "benchmark": "steering-benchmark"}
+"""What results say that they are."""
+MOST_TOLD = 4
+"""Results of a kind that cannot be shown of which a page tells; the lines above all pages have the others."""
 PROTOCOLS = ("strict", "published")
 LADDER = "ladder-"  # with which the names of ladders begin, unless they were named
 TRIAL = "benchmark-"  # with which the names of the trials of an evaluation begin
@@ -96,7 +102,12 @@ LONGEST_FACT = 60  # characters
 Identity = tuple[int, int, int]
 _SITE, _NUMBER = re.compile(r"tf\d+\.[a-z_.]+(-\d+)?"), re.compile(r"-\d+$")
 MOST_CONFIG_BYTES = 2**20
+_NAME = re.compile(r"[\w.+-]{1,120}")
 _ADVICE = re.compile(r"(\. Delete it and compute it again)?\.?$")  # replaced by the command
+
+
+class LostResult(UserError):
+    """A result that a page shows, and that is missing or cannot be shown by now; the frame of the page says so."""
 
 
 def command(study: Study, kind: str, name: str = "") -> str:
@@ -112,10 +123,34 @@ def command(study: Study, kind: str, name: str = "") -> str:
         protocol = name in PROTOCOLS[1:]
         option = f" --{'protocol' if protocol else 'name'} {shlex.quote(name)}"
         return f"workbench steer evaluate {folder}{'' if name in ('', PROTOCOLS[0]) else option}"
-    site = _site_of_sae(study, name) if kind == "sae" else ""
-    named = "" if name in ("", site) else f" --name {shlex.quote(name)}"
-    options = {"sae": f" --site {shlex.quote(site)}{named}", "steering": " --pack NAME"}
-    return f"workbench {COMMANDS[kind]} {folder}{options.get(kind, '')}"
+    return f"workbench {COMMANDS[kind]} {folder}{_OPTIONS.get(kind, _no_options)(study, name)}"
+
+
+def _no_options(study: Study, name: str) -> str:
+    del study, name
+    return ""
+
+
+def _sae_options(study: Study, name: str) -> str:
+    site = _site_of_sae(study, name)
+    return f" --site {shlex.quote(site)}" + ("" if name in ("", site) else f" --name {shlex.quote(name)}")
+
+
+def _patching_options(study: Study, name: str) -> str:
+    del study
+    if name in ("", DEFAULT_QUESTION):
+        return ""
+    return f" --question {name}" if name in QUESTIONS else f" --name {shlex.quote(name)}"
+
+
+def _steering_options(study: Study, name: str) -> str:
+    with suppress(UserError):
+        if name in {file.stem for file in pack_files(study.path)}:
+            return f" --pack {shlex.quote(name)}"
+    return " --pack NAME"
+
+
+_OPTIONS = {"sae": _sae_options, "patching": _patching_options, "steering": _steering_options}
 
 
 def _site_of_sae(study: Study, name: str) -> str:
@@ -137,16 +172,16 @@ def load_result(study: Study, name: str) -> xr.Dataset:
     """Load a result, once per version of its file; do not change it in place.
 
     Raises:
-        UserError: it is missing or damaged; the message names the command that makes it.
+        LostResult: it is missing or damaged; the message names the command that makes it.
     """
     if not has_result(study, name):
         have = ", ".join(study.result_names()) or "no results yet"
         kind, _, site = name.partition("-")
         made = f": make it with `{command(study, kind, site)}`" if kind in COMMANDS else ""
-        raise UserError(f"{study.path} has no result '{name}' (it has {have}){made}.")
+        raise LostResult(f"{study.path} has no result '{name}' (it has {have}){made}.")
     fault = problem(study, name)
     if fault is not None:
-        raise UserError(fault)
+        raise LostResult(fault)
     return _load(study.path, name, file_version(_file(study.path, name)))
 
 
@@ -166,6 +201,16 @@ def problem(study: Study, name: str) -> str | None:
         return _problem(study.path, name, file_version(_file(study.path, name)))
     except FileNotFoundError:
         return None
+    except OSError as error:
+        return _unreadable(_file(study.path, name), error)
+
+
+def _unreadable(file: Path, error: OSError) -> str:
+    """A sentence on a file that the system does not let us read; not remembered, as the file stays the same."""
+    if isinstance(error, PermissionError):
+        allowed = f"`chmod u+r {shlex.quote(str(file))}`"
+        return f"The result {file} cannot be read, as its permissions forbid it: allow it with {allowed}."
+    return f"The result {file} cannot be read ({error.strerror}): check the disk."
 
 
 def problems(study: Study) -> list[str]:
@@ -260,8 +305,11 @@ def _attributes(study_path: Path, name: str, version: Identity) -> dict[str, Any
 def _problem(study_path: Path, name: str, version: Identity) -> str | None:
     kind, _, site = name.partition("-")
     try:
-        result, study = _load(study_path, name, version), Study.open(study_path)
-        fault = _fault(result, kind) or shape_fault(result, kind, len(study.clips))
+        if version[2] == 0:
+            fault = "is empty (it has 0 bytes)"
+        else:
+            result, study = _load(study_path, name, version), Study.open(study_path)
+            fault = _fault(result, kind) or shape_fault(result, kind, len(study.clips))
     except UserError as error:
         fault = _ADVICE.sub("", str(error))
     else:
@@ -279,6 +327,13 @@ def _problem(study_path: Path, name: str, version: Identity) -> str | None:
 
 def _fault(result: xr.Dataset, kind: str) -> str:
     """Why a result of `kind` cannot be shown; "" if it can."""
+    stored, expected = str(result.attrs["kind"]), _STORED_KINDS.get(kind)
+    if expected not in (None, stored):
+        return f"is of the kind '{shortened(stored, LONGEST_FACT)}', not '{expected}'"
+    version, read = result.attrs["schema_version"], SCHEMA_VERSIONS.get(kind)
+    if read not in (None, version):
+        other = "an older" if version < read else "a newer"
+        return f"is of {other} version of the workbench (schema version {version}; this one reads {read})"
     variables = _VARIABLES.get(kind, ())
     if kind == "benchmark" and result.attrs.get("protocol") == "published":
         variables = tuple(name for names in benchmark.PUBLISHED.values() for name in names)
@@ -293,9 +348,6 @@ def _fault(result: xr.Dataset, kind: str) -> str:
     empty = [name for name in _LABELS.get(kind, ()) if result[name].size == 0]
     if empty:
         return f"is empty (it has no {', '.join(empty)})"
-    version, read = result.attrs["schema_version"], SCHEMA_VERSIONS.get(kind)
-    if read not in (None, version):
-        return f"has schema version {version}, but this version of the workbench reads {read}"
     return ""
 
 
@@ -340,32 +392,50 @@ def names_to_show(study: Study, kind: str) -> list[str]:
     """As `names_of_kind`, for callbacks of a page that was laid out while there was such a result.
 
     Raises:
-        UserError: there is none any more; the message names the command that makes it.
+        LostResult: there is none any more; the message names the command that makes it.
     """
     names = names_of_kind(study, kind)
     if not names:
-        raise UserError(
-            f"This study has no {WORDS[kind]} result to show any more: make one with `{command(study, kind)}`."
-        )
+        raise LostResult(" ".join(lost_results(study, kind)))
     return names
 
 
-def older_result(study: Study, kind: str) -> str:
-    """A sentence if a study's results of a kind are all of older versions of the workbench; "" otherwise."""
-    of_kind = [name for name in study.result_names() if name.partition("-")[0] == kind]
-    if not of_kind or not all(_is_older(study, name) for name in of_kind):
+def unusable(study: Study, kind: str) -> list[str]:
+    """Why a study's results of a kind cannot be shown, a sentence for each, of at most `MOST_TOLD`; none if one can."""
+    names = _names_of(study, kind)
+    faults = [fault for name in names if (fault := problem(study, name)) is not None]
+    if len(faults) < len(names):
+        return []
+    if (others := len(faults) - MOST_TOLD) > 0:
+        more = f"{others} other {WORDS[kind]} results cannot be shown either: the overview has the list."
+        return [*faults[:MOST_TOLD], more]
+    return faults
+
+
+def lost_results(study: Study, kind: str) -> list[str]:
+    """As `unusable`; if there are no results of the kind, a sentence on how to make one."""
+    if not _names_of(study, kind):
+        folder = study.path / "results"
+        return [f"{folder} has no {WORDS[kind]} result any more: make one with `{command(study, kind)}`."]
+    return unusable(study, kind)
+
+
+def lost_result(study: Study, kind: str, name: str) -> str:
+    """Why a result that is asked for by its name cannot be shown; "" if it can, or no result can have such a name."""
+    full = f"{kind}-{name}"
+    if has_result(study, full):
+        return problem(study, full) or ""
+    if not _NAME.fullmatch(name):
         return ""
-    return (
-        f"This study has {WORDS[kind]} results of an older version of the workbench "
-        f"({', '.join(of_kind)}): compute them again."
-    )
+    have = ", ".join(names_of_kind(study, kind)[:MOST_TOLD])
+    made = command(study, kind, name)
+    return f"There is no result '{name}' here ({_file(study.path, full)}; there are {have}): make it with `{made}`."
 
 
-def _is_older(study: Study, name: str) -> bool:
-    with suppress(UserError, ValueError, TypeError):  # a damaged one has no version
-        version = int(_attributes(study.path, name, file_version(_file(study.path, name)))["schema_version"])
-        return version < SCHEMA_VERSIONS[name.partition("-")[0]]
-    return False
+def _names_of(study: Study, kind: str) -> list[str]:
+    """The names of a study's results of a kind, usable or not; those of trials last."""
+    names = [name for name in study.result_names() if name.partition("-")[0] == kind]
+    return sorted(names, key=lambda name: name.removeprefix(f"{kind}-").startswith((CHECK, TRIAL)))
 
 
 def default_of_kind(study: Study, kind: str) -> str | None:

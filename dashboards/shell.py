@@ -16,13 +16,14 @@ from dashboards.links import address, page_path, read_parts, read_query
 from dashboards.names import shortened
 from dashboards.pages import PAGES
 from dashboards.pages.page import Page, Query
-from dashboards.results import outdated, problems, unfinished
+from dashboards.results import lost_result, lost_results, outdated, problems, unfinished, unusable
 from dashboards.truth import has_truth
 from dashboards.versions import shown_version
 from workbench.studies.study import Study
 
 MAX_NAMED = 8
 UNKNOWN = "The URL asks for something that does not exist"
+LOST = "A result cannot be shown"
 LONGEST_NAME = 80  # characters of what a URL asks for
 STATES = {"damaged": "red", "outdated": "yellow"}
 """The lines above all pages about the state of the study, and their colours."""
@@ -183,6 +184,8 @@ def register(app: dash.Dash, context: Context) -> None:
     @app.callback(Output("remarks", "children"), State("url", "pathname"), Input("remarks", "data-asked"))
     def show_remarks(path: str | None, search: str | None) -> Component | None:
         page, query = _page(path), read_query(search)
+        if lost := _lost(page, study, query):  # what else the URL asks for is of that result
+            return html.Div(remarks(lost, LOST, "red"), className="lost")
         asked = unknown_parts(page.choices(context, query), read_parts(search))
         if page_path(path) != page.path:
             asked = [
@@ -196,9 +199,11 @@ def register(app: dash.Dash, context: Context) -> None:
         Input("url", "pathname"),
     )
     def show_state(version: str | None, path: str | None) -> list[Any]:
-        del version, path  # they only say that something may have changed
+        del version  # only says that something has changed
         now = Study.open(study.path)
-        damaged, half, old = problems(study), unfinished(now), outdated(now)
+        half, old = unfinished(now), outdated(now)
+        told = unusable(study, _page(path).kind)  # by the page itself
+        damaged = [sentence for sentence in problems(study) if sentence not in told]
         said = ["This study is only partly traced."] if half else []
         if old:
             were = "1 result was" if len(old) == 1 else f"{len(old)} results were"
@@ -241,6 +246,15 @@ def register(app: dash.Dash, context: Context) -> None:
 def _page(path: str | None) -> Page:
     """The page at a path; the first page if there is none."""
     return next((page for page in PAGES if page.path == page_path(path)), PAGES[0])
+
+
+def _lost(page: Page, study: Study, query: Query) -> list[str]:
+    """Sentences on what cannot be shown of a page's results: all of its kind, or the one that its URL names."""
+    if not page.kind:
+        return []
+    asked = query.get(page.named_by, "")
+    of_kind = lost_results(study, page.kind)
+    return of_kind or [sentence for sentence in (asked and lost_result(study, page.kind, asked),) if sentence]
 
 
 def unknown_parts(choices: dict[str, list[str]], query: Query) -> list[str]:

@@ -17,7 +17,7 @@ from cache.errors import UserError
 from dashboards.address import Address
 from dashboards.app import Dashboard, bare_app, open_context, read_ahead
 from dashboards.components.notices import remarks
-from dashboards.components.text import page_header, wide_table
+from dashboards.components.text import page_header, wide_table, with_code
 from dashboards.jobs import Jobs
 from dashboards.links import page_path
 from dashboards.names import shortened
@@ -161,7 +161,9 @@ def _table(folder: StudiesFolder) -> Component:
 
 def _row(folder: StudiesFolder, one: Listed) -> Component:
     if one.fault:
-        return dmc.TableTr([dmc.TableTd(one.name), dmc.TableTd(one.fault, tableProps={"colSpan": 4})])
+        return dmc.TableTr(
+            [dmc.TableTd(one.name), dmc.TableTd(with_code(one.fault), tableProps={"colSpan": 4})]
+        )
     results = [
         f"{KINDS[kind]} ({count})" if count > 1 else KINDS[kind] for kind, count in one.results.items()
     ]

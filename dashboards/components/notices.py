@@ -11,6 +11,8 @@ from dash import Output, html
 from dash.development.base_component import Component
 
 from cache.errors import UserError
+from dashboards.components.text import with_code
+from dashboards.results import LostResult
 
 FAULT = (
     "This is a bug in the workbench. The page may still show the previous selection. The traceback is in the terminal "
@@ -21,11 +23,11 @@ _log = logging.getLogger(__name__)
 
 def notify(title: str, message: str, colour: str, stays: bool = False) -> None:
     """Show a message in the corner of the page, only once if sent repeatedly; with `stays` until it is closed."""
-    shown: dict[str, str | bool] = {
+    shown: dict[str, Any] = {
         "id": sha256(f"{title}\n{message}".encode()).hexdigest(),
         "action": "show",
         "title": title,
-        "message": message,
+        "message": with_code(message),
         "color": colour,
     }
     if stays:
@@ -34,7 +36,12 @@ def notify(title: str, message: str, colour: str, stays: bool = False) -> None:
 
 
 def report_failure(error: Exception) -> None:
-    """Report a failed callback on the page: user errors as they are, anything else as a bug, with a log entry."""
+    """Report a failed callback on the page: user errors as they are, anything else as a bug, with a log entry.
+
+    Of a lost result, which all callbacks of a page miss at once, the frame tells above the page.
+    """
+    if isinstance(error, LostResult):
+        return
     if isinstance(error, UserError):
         notify("Something went wrong", str(error), "red", stays=True)
         return
@@ -47,14 +54,14 @@ def failed_page(error: Exception) -> Component:
     if not isinstance(error, UserError):
         _log.error("A dashboard page failed.", exc_info=error)
     sentence = str(error) if isinstance(error, UserError) else FAULT
-    return dmc.Alert(sentence, title="This page cannot be shown", color="red", variant="light")
+    return dmc.Alert(with_code(sentence), title="This page cannot be shown", color="red", variant="light")
 
 
 def remarks(sentences: Sequence[str], title: str, colour: str) -> Component | None:
     """An alert above a page, one line per sentence; None if there are none."""
     if not sentences:
         return None
-    lines = [html.Div(sentence) for sentence in sentences]
+    lines = [html.Div(with_code(sentence)) for sentence in sentences]
     return dmc.Alert(lines, title=title, color=colour, variant="light", mb="md", className="remarks")
 
 
@@ -81,4 +88,8 @@ def folded_outputs(id: str) -> list[Output]:
 
 def folded(summary: str, sentences: Sequence[str]) -> list[Any]:
     """Values of `folded_outputs`: whether there are no sentences, the line that says what they are about, and them."""
-    return [not sentences, summary if sentences else "", [html.Div(sentence) for sentence in sentences]]
+    return [
+        not sentences,
+        summary if sentences else "",
+        [html.Div(with_code(sentence)) for sentence in sentences],
+    ]

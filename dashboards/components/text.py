@@ -1,5 +1,7 @@
 """Headings, explanations, numbers and empty states."""
 
+from collections.abc import Sequence
+
 import dash_mantine_components as dmc
 from dash import html
 from dash.development.base_component import Component
@@ -18,9 +20,8 @@ def panel(title: str, *children: object, help: str = "", actions: list[Component
     """A card with a title, help on hover, and actions on the right."""
     heading = [dmc.Title(title, order=2, size="h4")]
     if help:
-        heading.append(
-            html.Span("?", className="help", tabIndex=0, role="note", **{"aria-label": help, **tip(help)})
-        )
+        marks = {"aria-label": help.replace("`", ""), **tip(help)}
+        heading.append(html.Span("?", className="help", tabIndex=0, role="note", **marks))
     header = dmc.Group(
         [dmc.Group(heading, gap=8, wrap="nowrap"), dmc.Group(actions or [], gap=8)],
         justify="space-between",
@@ -63,14 +64,16 @@ def with_code(sentence: str) -> list[str | Component]:
     return [html.Code(part) if place % 2 else part for place, part in enumerate(parts)]
 
 
-def empty_state(what: str, then: str, command: str) -> Component:
-    """A placeholder for a missing result: what is missing, what the page would show, and the command that makes it."""
+def empty_state(what: Sequence[str], then: str, command: str = "") -> Component:
+    """A placeholder for a missing result: sentences on what is missing, what the page would show, and the command that
+    makes it, unless they name it.
+    """
     return dmc.Paper(
         dmc.Stack(
             [
-                dmc.Text(what, fw=600),
+                *(dmc.Text(with_code(sentence), fw=600) for sentence in what),
                 dmc.Text(then, size="sm", c="dimmed"),
-                dmc.Code(command, block=True, className="command"),
+                *([dmc.Code(command, block=True, className="command")] if command else []),
                 dmc.Text("The result appears here when it is done.", size="sm", c="dimmed"),
             ],
             gap="xs",

@@ -10,8 +10,9 @@ from dash.exceptions import PreventUpdate
 
 from analyses.sae.trace import active_features
 from cache.errors import UserError
+from dashboards.components.no_results import no_results
 from dashboards.components.player import Recording, recordings_data
-from dashboards.components.text import empty_state, panel
+from dashboards.components.text import panel
 from dashboards.context import Context
 from dashboards.feature_browser import browser_frame
 from dashboards.links import address, change_query, read_query, write_query
@@ -19,7 +20,7 @@ from dashboards.numbers import fixed, percent, significant
 from dashboards.pages import clip_moment
 from dashboards.pages.feature_saes import asked_sae
 from dashboards.pages.page import Page, Query
-from dashboards.results import command, load_result, sae_names
+from dashboards.results import load_result, sae_names
 from workbench.studies.study import Study
 
 PATH = "/clip"
@@ -44,7 +45,7 @@ def layout(context: Context, query: Query) -> Component:
     names = sae_names(study)
     if not names:
         then = "This page lists the features that fire in a clip, at any second and denoising step of it."
-        return empty_state("No sparse autoencoder yet.", then, command(study, "sae"))
+        return no_results(study, "sae", "No sparse autoencoder yet.", then)
     controls = [
         dmc.NumberInput(
             id="firing-number",
@@ -263,5 +264,13 @@ def _number(text: str) -> float | None:
 
 
 PAGE = Page(
-    PATH, NAME, SENTENCE, layout, choices, register, is_linked=lambda context: bool(sae_names(context.study))
+    PATH,
+    NAME,
+    SENTENCE,
+    layout,
+    choices,
+    register,
+    is_linked=lambda context: bool(sae_names(context.study)),
+    kind="sae",
+    named_by="sae",
 )

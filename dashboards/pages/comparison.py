@@ -13,6 +13,7 @@ from dash.exceptions import PreventUpdate
 
 from cache.errors import UserError
 from dashboards.components.graph import clicked_point, figure_panel, graph
+from dashboards.components.no_results import no_results
 from dashboards.components.selects import Choice, Selects
 from dashboards.components.text import empty_state, numbers, panel
 from dashboards.context import Context
@@ -22,7 +23,7 @@ from dashboards.figures.patching_comparison import PatchingComparisonSpec, compa
 from dashboards.links import address, change_query, read_query, write_query
 from dashboards.pages import patching
 from dashboards.pages.page import Page, Query
-from dashboards.results import command, load_result, patching_names
+from dashboards.results import load_result, patching_names
 from dashboards.tables.comparison import Comparison
 from dashboards.tables.patching import columns, default_columns, scorers
 from dashboards.wording import interval
@@ -51,12 +52,12 @@ def layout(context: Context, query: Query) -> Component:
     study = context.study
     then = "This page shows two maps side by side, a scatter plot of their impacts, and how well their rankings agree."
     if not patching_names(study):
-        return empty_state("No patching results yet.", then, command(study, "patching"))
+        return no_results(study, "patching", "No patching results yet.", then)
     if not context.comparisons:
         example = (
             f"workbench dashboard {shlex.quote(str(study.path))} --compare OTHER_STUDY --published TABLE.csv"
         )
-        return empty_state("Nothing to compare with yet.", then, example)
+        return empty_state(["Nothing to compare with yet."], then, example)
     matched = [html.Div(id="compare-numbers"), html.Div(graph("compare-scatter"), className="square")]
     above = html.Div([SELECTS.layout(_choices(context, query)), html.Div(id="compare-notes")])
     cells = html.Div(panel("Cell by cell", *matched, help=SCATTER_HELP), id="compare-matched", hidden=True)
@@ -204,4 +205,4 @@ def _has_comparisons(context: Context) -> bool:
     return bool(context.comparisons)
 
 
-PAGE = Page(PATH, NAME, SENTENCE, layout, choices, register, is_linked=_has_comparisons)
+PAGE = Page(PATH, NAME, SENTENCE, layout, choices, register, _has_comparisons, kind="patching")

@@ -15,9 +15,10 @@ from dash.exceptions import PreventUpdate
 from dashboards.components.export import figure_data
 from dashboards.components.graph import clicked_point, figure_panel
 from dashboards.components.grid import WRAPPED, number_column, row_grid, selected_row
+from dashboards.components.no_results import no_results
 from dashboards.components.notices import remarks
 from dashboards.components.selects import Choice, Selects
-from dashboards.components.text import empty_state, panel, with_code
+from dashboards.components.text import panel, with_code
 from dashboards.context import Context
 from dashboards.figures import alignment_preservation, leakage, method_ranking
 from dashboards.figures.alignment_preservation import AlignmentPreservationSpec
@@ -29,10 +30,8 @@ from dashboards.pages import evaluation_clips, steering
 from dashboards.pages.page import Page, Query
 from dashboards.results import (
     benchmark_names,
-    command,
     load_result,
     names_to_show,
-    older_result,
     trial_name,
 )
 from dashboards.tables.benchmark import DIRECTIONS, method_of, methods, published_frame, ranking_frame
@@ -112,8 +111,7 @@ def layout(context: Context, query: Query) -> Component:
     study = context.study
     if not benchmark_names(study):
         then = "This page compares methods of steering at equal distance, with intervals, nulls and leakage."
-        what = older_result(study, "benchmark") or "No evaluation yet."
-        return empty_state(what, then, command(study, "benchmark"))
+        return no_results(study, "benchmark", "No evaluation yet.", then)
     head = [
         html.Div(id="evaluation-warnings"),
         SELECTS.layout(_selects(study, query)),
@@ -501,4 +499,4 @@ def _is_linked(context: Context) -> bool:
     return any(name.startswith("benchmark-") for name in context.study.result_names())
 
 
-PAGE = Page(PATH, NAME, SENTENCE, layout, choices, register, _is_linked)
+PAGE = Page(PATH, NAME, SENTENCE, layout, choices, register, _is_linked, kind="benchmark")

@@ -11,7 +11,8 @@ from dash.exceptions import PreventUpdate
 
 from analyses.sae.pairs import By, Pairs
 from cache.errors import UserError
-from dashboards.components.text import empty_state, panel
+from dashboards.components.no_results import no_results
+from dashboards.components.text import panel
 from dashboards.context import Context
 from dashboards.feature_browser import browser_frame
 from dashboards.feature_pairs import matched_pairs
@@ -45,7 +46,7 @@ def layout(context: Context, query: Query) -> Component:
     if len(names) < 2:
         what = "There are no two sparse autoencoders to compare."
         then = "This page matches the features of two autoencoders, such as of two seeds or sites."
-        return empty_state(what, then, command(study, "sae") + " --seed 1")
+        return no_results(study, "sae", what, then, command(study, "sae") + " --seed 1")
     name, other, by = _asked(study, query)
     choices = [{"value": each, "label": each} for each in names]
     controls = [
@@ -265,4 +266,6 @@ PAGE = Page(
     choices,
     register,
     is_linked=lambda context: len(sae_names(context.study)) > 1,
+    kind="sae",
+    named_by="sae",
 )

@@ -9,7 +9,7 @@ import dash
 import dash_mantine_components as dmc
 from dash.development.base_component import Component
 
-from dashboards.components.text import empty_state
+from dashboards.components.no_results import no_results
 from dashboards.context import Context
 from dashboards.links import write_query
 from dashboards.pages import (
@@ -24,7 +24,7 @@ from dashboards.pages import (
 from dashboards.pages.feature_address import VIEWS, asked_view
 from dashboards.pages.feature_saes import asked_sae
 from dashboards.pages.page import Page, Query
-from dashboards.results import command, load_result, sae_names
+from dashboards.results import load_result, sae_names
 
 PATH = "/features"
 NAME = "Features"
@@ -43,7 +43,7 @@ def layout(context: Context, query: Query) -> Component:
         then = (
             "This page lists a sparse autoencoder's features, with audio and spectrograms of their top clips."
         )
-        return empty_state("No sparse autoencoder yet.", then, command(study, "sae"))
+        return no_results(study, "sae", "No sparse autoencoder yet.", then)
     browser = dmc.Grid(
         [
             dmc.GridCol(feature_table.layout(study, query), span=_TABLE),
@@ -101,4 +101,4 @@ def register(app: dash.Dash, context: Context) -> None:
         part.register(app, context.study)
 
 
-PAGE = Page(PATH, NAME, SENTENCE, layout, choices, register)
+PAGE = Page(PATH, NAME, SENTENCE, layout, choices, register, kind="sae", named_by="sae")

@@ -70,7 +70,7 @@ def layout(context: Context, query: Query) -> Component:
     if not has_any(context):
         then = "This page lists imported vectors with their + and − ends, and published impacts beside this study's."
         example = f"workbench import caa SOURCE --study {shlex.quote(str(study.path))}"
-        return empty_state("Nothing imported yet.", then, example)
+        return empty_state(["Nothing imported yet."], then, example)
     parts = []
     readable, faults = _artefacts(study)
     if faults:

@@ -25,7 +25,8 @@ class Page:
 
     `layout` makes the contents below the sentence, for the selection in the URL. `choices` gives the allowed values of
     the selection, by name. `register` adds the callbacks that keep page and URL in sync. `is_linked` says whether the
-    navigation links to the page; every page can be opened by its URL.
+    navigation links to the page; every page can be opened by its URL. `kind` is that of the results that it shows, if
+    any, and `named_by` the part of the URL that names one.
     """
 
     path: str
@@ -35,6 +36,8 @@ class Page:
     choices: Callable[[Context, Query], dict[str, list[str]]]
     register: Callable[[dash.Dash, Context], None]
     is_linked: Callable[[Context], bool] = _always
+    kind: str = ""
+    named_by: str = "result"
 
     def show(self, context: Context, query: Query) -> Component:
         """The whole page."""

@@ -15,8 +15,9 @@ from cache.wording import counted
 from dashboards.components.concepts import ConceptPicker
 from dashboards.components.export import figure_data
 from dashboards.components.graph import clicked_point, figure_panel
+from dashboards.components.no_results import no_results
 from dashboards.components.selects import Choice, Selects
-from dashboards.components.text import empty_state, legend, wide_table
+from dashboards.components.text import legend, wide_table
 from dashboards.context import Context
 from dashboards.drawing.grids import cell_at, lay_out
 from dashboards.figures import patching_map
@@ -24,7 +25,7 @@ from dashboards.figures.patching_map import PatchingMapSpec
 from dashboards.links import change_query, read_query
 from dashboards.pages import patching_cell
 from dashboards.pages.page import Page, Query
-from dashboards.results import command, load_result, names_to_show, older_result, patching_names
+from dashboards.results import load_result, names_to_show, patching_names
 from dashboards.tables.patching import (
     ALL,
     CLEAR,
@@ -80,8 +81,7 @@ def layout(context: Context, query: Query) -> Component:
         then = (
             "This page maps, for every block and concept, how much of the concept that block alone restores."
         )
-        missing = older_result(study, "patching") or "No patching results yet."
-        return empty_state(missing, then, command(study, "patching"))
+        return no_results(study, "patching", "No patching results yet.", then)
     picker = html.Div(PICKER.layout(_concepts(study, query), query), id="patching-concepts")
     above = html.Div([SELECTS.layout(_choices(study, query)), picker, html.Div(id="patching-legend")])
     map_panel = figure_panel("patching", "Impact", HELP, above)
@@ -310,4 +310,4 @@ def _be(number: int) -> str:
     return "is" if number == 1 else "are"
 
 
-PAGE = Page(PATH, NAME, SENTENCE, layout, choices, register)
+PAGE = Page(PATH, NAME, SENTENCE, layout, choices, register, kind="patching")

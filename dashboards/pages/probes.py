@@ -12,8 +12,9 @@ from dash.development.base_component import Component
 from dashboards.components.concepts import ConceptPicker
 from dashboards.components.export import export_button, figure_data
 from dashboards.components.graph import clicked_point, figure_panel, graph
+from dashboards.components.no_results import no_results
 from dashboards.components.selects import Choice, Selects
-from dashboards.components.text import empty_state, hint, legend, numbers, panel
+from dashboards.components.text import hint, legend, numbers, panel
 from dashboards.context import Context
 from dashboards.figures import probe_descriptors, probe_folds, probe_maps
 from dashboards.figures.probe_descriptors import ProbeDescriptorsSpec
@@ -22,7 +23,7 @@ from dashboards.figures.probe_maps import ProbeMapsSpec, Quantity, probe_at
 from dashboards.links import change_query, read_query
 from dashboards.numbers import fixed, p_value
 from dashboards.pages.page import Page, Query
-from dashboards.results import command, is_usable, load_result, older_result
+from dashboards.results import is_usable, load_result
 from dashboards.tables.probes import HELD_TOGETHER, has_descriptors, probes_frame
 from dashboards.wording import interval
 from workbench.studies.study import Study
@@ -53,8 +54,7 @@ def layout(context: Context, query: Query) -> Component:
     study = context.study
     if not is_usable(study, "probes"):
         then = "This page maps the blocks and steps at which a linear probe can tell each concept's values apart."
-        what = older_result(study, "probes") or "No probe results yet."
-        return empty_state(what, then, command(study, "probes"))
+        return no_results(study, "probes", "No probe results yet.", then)
     picker = PICKER.layout(_concepts(study), query)
     above = html.Div([SELECTS.layout(_choices(study, query)), picker, html.Div(id="probes-legend")])
     detail = html.Div(
@@ -228,4 +228,4 @@ def _numbers(row: pd.Series) -> Component:
     )
 
 
-PAGE = Page(PATH, NAME, SENTENCE, layout, choices, register)
+PAGE = Page(PATH, NAME, SENTENCE, layout, choices, register, kind="probes", named_by="")

@@ -12,8 +12,9 @@ from analyses.steering.checks import BACKWARDS, NOT_CLEAR, RIGHT, TOO_FEW
 from cache.wording import counted
 from dashboards.components.export import figure_data
 from dashboards.components.graph import figure_panel, last_click
+from dashboards.components.no_results import no_results
 from dashboards.components.selects import Choice, Selects
-from dashboards.components.text import empty_state, legend
+from dashboards.components.text import legend
 from dashboards.context import Context
 from dashboards.drawing.grids import cell_at
 from dashboards.figures import dose_response, ladder, steering_effects
@@ -24,7 +25,7 @@ from dashboards.links import change_query, read_query
 from dashboards.packs import pack_names
 from dashboards.pages import steering_arm, steering_sliders, steering_vectors
 from dashboards.pages.page import Page, Query
-from dashboards.results import load_result, names_to_show, older_result, steering_names
+from dashboards.results import load_result, names_to_show, steering_names
 from dashboards.sliders import sliders
 from dashboards.tables.patching import UNCLEAR, UNTESTED, scorers
 from dashboards.tables.steering import checks_frame, strengths
@@ -88,8 +89,8 @@ def layout(context: Context, query: Query) -> Component:
 
 def _nothing(study: Study) -> Component:
     then = "This page shows what steering does at each strength, to its own concept and to others."
-    what = older_result(study, "steering") or "No steering results yet."
-    return empty_state(what, then, steering_vectors.commands(study))
+    made = steering_vectors.commands(study)
+    return no_results(study, "steering", "No steering results yet.", then, made)
 
 
 def view(study: Study, query: Query) -> DoseResponseSpec:
@@ -263,4 +264,4 @@ def _is_linked(context: Context) -> bool:
     return tried or bool(pack_names(study) or sliders(study))
 
 
-PAGE = Page(PATH, NAME, SENTENCE, layout, choices, register, _is_linked)
+PAGE = Page(PATH, NAME, SENTENCE, layout, choices, register, _is_linked, kind="steering")

@@ -350,7 +350,7 @@ def test_a_result_of_an_older_version_is_to_be_made_anew(
         del result.attrs[name]
     own.save_result("patching", result.assign_attrs(schema_version=5), PatchingMapSpec(name="old"), 1.0)
     page = str(patching.layout(Context(own), {}))
-    assert "patching results of an older version of the workbench (patching): compute them again" in page
+    assert "patching.nc is of an older version of the workbench (schema version 5; this one reads 6)" in page
     assert f"workbench patch {own.path}" in page
 
 

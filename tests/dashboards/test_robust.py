@@ -1,11 +1,12 @@
 """What is damaged, unknown or changed blanks no page: everything else is shown, and a sentence says what to do."""
 
+import errno
 import logging
 import os
 import re
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from werkzeug.test import Client
 
 from analyses.steering.study_packs import save_pack
 from cache.errors import UserError
+from cache.opening import read_file
 from dashboards import shell
 from dashboards.address import Address
 from dashboards.app import Dashboard, create_app, open_context
@@ -126,18 +128,20 @@ def strip_attributes(file: Path) -> None:
     file.with_suffix(".new").replace(file)
 
 
-def outdate(file: Path) -> None:
-    xr.load_dataset(file).assign_attrs(schema_version=1).to_netcdf(
+def outdate(file: Path, version: int = 1) -> None:
+    xr.load_dataset(file).assign_attrs(schema_version=version).to_netcdf(
         file.with_suffix(".new"), engine="h5netcdf"
     )
     file.with_suffix(".new").replace(file)
 
 
-def page_text(app: dash.Dash, path: str, search: str = "") -> str:
-    """A page with the remarks above it, as its callbacks give them."""
-    names = ("show_remarks", "show_page")
-    above = str(callback(app, shell, "show_state")("", path))
-    return above + "".join(str(callback(app, shell, name)(path, search)) for name in names)
+def page_text(app: dash.Dash, path: str, search: str = "", is_folded: bool = False) -> str:
+    """A page with what is said above it, as its callbacks and styles give them; folded, without the lists there."""
+    state = callback(app, shell, "show_state")("", path)
+    above = str([state[1], state[4]] if is_folded else state)
+    remarks, page = (str(callback(app, shell, name)(path, search)) for name in ("show_remarks", "show_page"))
+    is_hidden = "className='lost'" in remarks and "className='empty'" in page  # assets/notices.css
+    return above + ("" if is_hidden else remarks) + page
 
 
 @pytest.mark.parametrize("damage", [cut, strip_variables, strip_attributes])
@@ -163,7 +167,8 @@ def test_a_damaged_result_blanks_no_page(damaged: Study, name: str, damage: Any)
 def test_a_result_of_another_version_is_left_out(damaged: Study) -> None:
     outdate(damaged.path / "results" / "patching-steps.nc")
     assert patching_names(damaged) == ["blocks"]
-    assert "schema version 1" in page_text(create_app(damaged.path), "/patching")
+    said = "is of an older version of the workbench (schema version 1; this one reads 6)"
+    assert said in page_text(create_app(damaged.path), "/patching")
 
 
 def test_an_export_of_a_damaged_result_says_so(damaged: Study) -> None:
@@ -324,11 +329,7 @@ def test_a_damaged_import_leaves_the_others(damaged: Study) -> None:
         ("/", "?clip=999", ["clip '999'"]),
         ("/", "?concept=x", ["'concept=x' in the URL has no effect on this page."]),
         ("/nonsense", "", ["There is no page '/nonsense', so the overview is shown."]),
-        (
-            "/patching",
-            "?result=x&scorer=y&shown=z&column=c",
-            ["result 'x'", "scorer 'y'", "shown 'z'", "column 'c'"],
-        ),
+        ("/patching", "?scorer=y&shown=z&column=c", ["scorer 'y'", "shown 'z'", "column 'c'"]),
         (
             "/patching",
             "?concept=x&arm=y&pair=77&seed=z&arms=w",
@@ -339,16 +340,15 @@ def test_a_damaged_import_leaves_the_others(damaged: Study) -> None:
             "?concept=x&site=y&step=z&part=w&quantity=v",
             ["concept 'x'", "step 'z'", "quantity 'v'"],
         ),
-        ("/features", "?sae=tf0.mlp&feature=-1", ["sae 'tf0.mlp'", "feature '-1'"]),
+        ("/features", "?feature=-1", ["feature '-1'"]),
         ("/patching", "?arm=" + "9" * 5000, ["There is no arm '999", "…"]),
         ("/" + "x" * 5000, "", ["There is no page '/xxx", "xxx', so the overview is shown."]),
         ("/features", "?" + "x" * 20_000, ["'xxx", "x' in the URL has no effect on this page."]),
         ("/", "?" + "&".join(f"n{number}=1" for number in range(500)), ["'n7=1' in", "492 more parts"]),
         (
             "/steering",
-            "?result=x&scorer=y&shown=z&strength=9&arm=clean&pair=77&pack=v&site=s",
+            "?scorer=y&shown=z&strength=9&arm=clean&pair=77&pack=v&site=s",
             [
-                "result 'x'",
                 "scorer 'y'",
                 "shown 'z'",
                 "strength '9'",
@@ -449,11 +449,11 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> Sent:
 
 def test_a_failing_callback_leaves_a_notice_that_stays(sent: Sent, caplog: pytest.LogCaptureFixture) -> None:
     notices.report_failure(UserError("Give another folder."))
-    assert (sent[0]["message"], sent[0]["autoClose"]) == ("Give another folder.", False)
+    assert (sent[0]["message"], sent[0]["autoClose"]) == (["Give another folder."], False)
     assert not caplog.records
     with caplog.at_level(logging.ERROR):
         notices.report_failure(KeyError("secret path"))
-    assert "terminal" in sent[1]["message"]
+    assert "terminal" in str(sent[1]["message"])
     assert "secret path" not in str(sent[1])
     assert caplog.records[0].exc_info is not None
     notices.report_failure(UserError("Give another folder."))
@@ -506,8 +506,56 @@ def test_an_open_page_offers_what_there_is_now(damaged: Study) -> None:
         assert f"'{name}'" not in str(now())
 
 
+def outlawed(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let nothing read a file any more, as its permissions would if the tests did not run as root."""
+    os.utime(file)  # else it is remembered
+
+    def refuse(root: Path, name: str, limit: int) -> bytes:
+        if root / name == file:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(file))
+        return read_file(root, name, limit)
+
+    monkeypatch.setattr("workbench.studies.result_files.read_file", refuse)
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "cause"),
+    [
+        ("patching-steps", "cut", "is damaged or was not written by the workbench"),
+        ("patching-steps", "emptied", "is empty (it has 0 bytes)"),
+        ("patching-steps", "another kind", "is of the kind 'probes', not 'patching'"),
+        ("patching-steps", "older", "is of an older version of the workbench"),
+        ("patching-steps", "newer", "is of a newer version of the workbench"),
+        ("patching-steps", "forbidden", "cannot be read, as its permissions forbid it"),
+        ("patching-steps", "gone", "There is no result 'steps' here"),
+        ("benchmark-strict", "older", "is of an older version of the workbench"),
+        ("probes", "forbidden", "cannot be read, as its permissions forbid it"),
+        ("probes", "gone", "No probe results yet."),
+    ],
+)
+def test_one_sentence_tells_why_the_result_in_the_address_cannot_be_shown(
+    damaged: Study, monkeypatch: pytest.MonkeyPatch, name: str, damage: str, cause: str
+) -> None:
+    file = damaged.path / "results" / f"{name}.nc"
+    act: dict[str, Callable[[], Any]] = {
+        "cut": lambda: cut(file),
+        "emptied": lambda: file.write_bytes(b""),
+        "another kind": lambda: shutil.copyfile(file.with_stem("probes"), file),
+        "older": lambda: outdate(file),
+        "newer": lambda: outdate(file, 99),
+        "forbidden": lambda: outlawed(file, monkeypatch),
+        "gone": file.unlink,
+    }
+    act[damage]()
+    kind, _, result = name.partition("-")
+    search = f"?concept=drums&site=tf3&{f'result={result}' if result else 'step=0'}"
+    text = page_text(create_app(damaged.path), RESULTS[name].PATH, search, is_folded=True)
+    assert text.count(cause) == 1 and "in the URL" not in text and shell.UNKNOWN not in text
+    assert text.count("chmod u+r" if damage == "forbidden" else COMMANDS[kind]) == 1
+
+
 def test_a_page_whose_last_result_is_gone_says_so(damaged: Study, sent: Sent) -> None:
-    """One sentence at the next click, as all callbacks of the page send the same."""
+    """Above the page, and once: not by each of its callbacks."""
     app = create_app(damaged.path)
     (damaged.path / "results" / "steering-tempo.nc").unlink()
     for module, name, given in (
@@ -518,8 +566,7 @@ def test_a_page_whose_last_result_is_gone_says_so(damaged: Study, sent: Sent) ->
         with pytest.raises(UserError) as caught:
             callback(app, module, name)(*given)
         notices.report_failure(caught.value)
-    assert len({one["id"] for one in sent}) == 1
-    command = f"`workbench steer apply {damaged.path} --pack NAME`"
-    assert (
-        sent[0]["message"] == f"This study has no steering result to show any more: make one with {command}."
-    )
+    assert sent == []
+    told = str(callback(app, shell, "show_remarks")("/steering", "?arm=x&result=tempo"))
+    assert f"{damaged.path / 'results'} has no steering result any more: make one with " in told
+    assert f"workbench steer apply {damaged.path} --pack NAME" in told and shell.UNKNOWN not in told
