@@ -128,13 +128,7 @@ _OF_COMPONENTS: dict[tuple[str, str], TypeAdapter[Any]] = {
     ("evaluation-grid", "selectedRows"): TypeAdapter(list[_WayRow] | None),
     ("lab-field", "value"): TypeAdapter(str | _Number | list[str] | None),
     ("sets", "value"): TypeAdapter(list[str] | None),
-    **{
-        (name, "value"): _number
-        for name in (
-            *("lab-duration", "lab-steps", "lab-guidance", "imported-threshold"),
-            *("firing-number", "firing-second"),
-        )
-    },
+    **{(name, "value"): _number for name in ("imported-threshold", "firing-number", "firing-second")},
 }
 PAGE = "-page"
 """What the ids of paginations end with, whose value is a number."""

@@ -193,7 +193,7 @@ class Jobs:
             try:
                 self._labs.load(self._to_load, lambda *_: None)
             except Exception as error:  # noqa: BLE001 - the first job meets it again, and its page says it
-                _log.warning("The lab's model was not loaded: %s", _sentence(error))
+                _log.warning("The lab's model was not loaded: %s", _sentence(error, self._to_load))
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._to_render or self._is_closed)
@@ -225,7 +225,7 @@ class Jobs:
         except _Cancelled:
             return False
         except Exception as error:  # noqa: BLE001 - the thread must live on, and the page says what happened
-            changes, state, message = {"error": _sentence(error)}, "failed", "Failed"
+            changes, state, message = {"error": _sentence(error, job.study)}, "failed", "Failed"
         with self._changed:
             if self._jobs[job.id].state == "cancelled":
                 return False
@@ -259,7 +259,7 @@ class Jobs:
                 raise _Cancelled
 
 
-def _sentence(error: Exception) -> str:
+def _sentence(error: Exception, study: Study) -> str:
     """Return what a page says about an error; what no user can fix is logged as well."""
     if isinstance(error, UserError):
         return str(error)
@@ -270,5 +270,7 @@ def _sentence(error: Exception) -> str:
         return NO_MEMORY
     if isinstance(error, OSError) and (sentence := refusal(error)):
         return sentence
+    if isinstance(error, FileNotFoundError) and not study.is_there:
+        return f"{study.path} is not there any more: put it back, or open another study."
     _log.error("A job of the lab failed.", exc_info=error)
     return FAULT

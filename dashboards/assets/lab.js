@@ -2,8 +2,23 @@
 (function () {
   "use strict";
 
+  // Milliseconds between questions about a job that has been asked for a number of seconds.
+  const PACES = [[5, 150], [60, 500], [Infinity, 2000]];
+  const UNREACHABLE_MS = 3000;
+  let latest = { job: "", since: 0 };
+
   window.dash_clientside = window.dash_clientside || {};
   window.dash_clientside.lab = {
+    // Often while something is about to happen, seldom for a long job or while the server does not answer.
+    pace(_, asked) {
+      const job = asked && asked.jobs.length ? asked.jobs[asked.jobs.length - 1] : "";
+      if (job !== latest.job) {
+        latest = { job, since: Date.now() };
+      }
+      const seconds = (Date.now() - latest.since) / 1000;
+      const pace = PACES.find(([most]) => seconds < most)[1];
+      return document.getElementById("connection") ? UNREACHABLE_MS : pace;
+    },
     // Whether nothing more will become of the page's latest job, given the last one that is over.
     isOver: (asked, over) => !asked || !asked.jobs.length || asked.jobs[asked.jobs.length - 1] === over,
     // The step of the slider of a strength, by the method that steers through the prompt.
@@ -37,6 +52,39 @@
   document.addEventListener("click", (event) => {
     if (event.target.closest("#lab-render")) {
       asked = true;
+    }
+  });
+
+  const cards = () => [...document.querySelectorAll("#lab-edits .lab-card")];
+  const WAIT_MS = 5000;
+
+  // Focus what `find` gives as soon as the number of cards has changed.
+  function focusThen(find) {
+    const before = cards().length;
+    const observer = new MutationObserver(() => {
+      if (cards().length !== before) {
+        observer.disconnect();
+        find()?.focus();
+      }
+    });
+    observer.observe(document.getElementById("lab-edits"), { childList: true });
+    setTimeout(() => observer.disconnect(), WAIT_MS);
+  }
+
+  // Whoever adds or removes an edit by the keyboard goes on in the new card, or at the one in the place of the removed.
+  document.addEventListener("click", (event) => {
+    if (event.detail) {
+      return; // by the mouse
+    }
+    const card = event.target.closest(".lab-card");
+    if (event.target.closest('[id*="lab-add"]')) {
+      focusThen(() => cards().at(-1).querySelector("input"));
+    } else if (card && event.target.closest('[id*="lab-remove"]')) {
+      const place = cards().indexOf(card);
+      focusThen(() => {
+        const next = cards()[Math.min(place, cards().length - 1)];
+        return next ? next.querySelector('[id*="lab-remove"]') : document.querySelector('[id*="lab-add"]');
+      });
     }
   });
 

@@ -15,7 +15,7 @@ from dash.exceptions import PreventUpdate
 
 from analyses.lab.request import LabRequest, check_duration, read_request, request_of
 from cache.errors import UserError
-from dashboards.components.text import panel
+from dashboards.components.text import panel, with_code
 from dashboards.context import Context
 from dashboards.lab_link import PATH
 from dashboards.links import page_path, read_query, write_query
@@ -43,7 +43,8 @@ def layout(context: Context, query: Query) -> Component:
     try:
         model_source(study.spec.model)
     except UserError as error:
-        return dmc.Alert(f"The lab needs the study's model. {error}", title="No model", color="yellow")
+        said = with_code(f"The lab needs the study's model. {error}")
+        return dmc.Alert(said, title="No model", color="yellow")
     request, fault = asked(study, query)
     left = dmc.Stack(
         [
@@ -70,7 +71,7 @@ def layout(context: Context, query: Query) -> Component:
         notice,
         dcc.Store(id="lab-asked", data={"jobs": [], "query": write_query(dict(query))}),
         dcc.Store(id="lab-over"),
-        dcc.Interval(id="lab-tick", interval=150, disabled=True),
+        dcc.Interval(id="lab-tick", disabled=True),
     ]
     return html.Div([*state, dmc.Grid(columns, columns=24, gutter="md")], className="lab")
 
@@ -137,11 +138,19 @@ def register(app: dash.Dash, context: Context) -> None:
         Input("lab-over", "data"),
     )
 
+    app.clientside_callback(
+        ClientsideFunction("lab", "pace"),
+        Output("lab-tick", "interval"),
+        Input("lab-tick", "n_intervals"),
+        Input("lab-asked", "data"),
+    )
+
     @app.callback(
         Output("lab-asked", "data"),
         Output("url", "search", allow_duplicate=True),
         Output("lab-error", "children"),
         Output("lab-error-holder", "hidden"),
+        Output("lab-error", "title"),
         Input("lab-render", "n_clicks"),
         Input({"type": "lab-field", "edit": ALL, "field": "strength"}, "value"),
         Input({"type": "lab-switch", "edit": ALL, "field": "on"}, "checked"),
@@ -158,14 +167,14 @@ def register(app: dash.Dash, context: Context) -> None:
         except UserError as error:
             if ctx.triggered_id != "lab-render":
                 raise PreventUpdate from error
-            return no_update, no_update, str(error), False
+            return no_update, no_update, with_code(str(error)), False, lab_result.REFUSED
         query = write_query(dict(request.query()))
         if ctx.triggered_id == "lab-render":
             if not clicks:
                 raise PreventUpdate
         elif not lab_result.is_change(latest, query):
             raise PreventUpdate
-        return (*submitted(context, request, latest), "", True)
+        return (*submitted(context, request, latest), "", True, no_update)
 
     @app.callback(
         Output("lab-asked", "data", allow_duplicate=True),

@@ -11,10 +11,17 @@ from dash.exceptions import PreventUpdate
 
 from analyses.lab.request import LabRequest, longest
 from cache.errors import UserError
+from dashboards.pages.lab_numbers import number_field, read_number, read_whole_number, written
 from workbench.prompts.prompt_sets import PromptSet
 from workbench.studies.study import Study
 
 FIELDS = ("prompt", "lyrics", "seed", "duration", "steps", "guidance")
+NUMBERS = {
+    "seed": read_whole_number,
+    "duration": read_number,
+    "steps": read_whole_number,
+    "guidance": read_number,
+}
 MOST_CLIPS = 500
 """Clips of the study that are offered; any other one is opened by its number in the address."""
 
@@ -40,7 +47,6 @@ def layout(study: Study, request: LabRequest) -> list[Component]:
         {"value": str(number), "label": f"{number}: {prompt} (seed {seed})"}
         for number, prompt, seed in zip(offered["clip"], offered["prompt"], offered["seed"], strict=True)
     ]
-    fields = dict(zip(FIELDS, values(request), strict=True))
     most = f"Seconds (≤ {longest(settings):g})"
     return [
         dmc.SimpleGrid(
@@ -51,15 +57,14 @@ def layout(study: Study, request: LabRequest) -> list[Component]:
             cols={"base": 1, "xs": 2},
             spacing="xs",
         ),
-        _text("prompt", "Prompt", fields["prompt"], 2),
-        _text("lyrics", "Lyrics", fields["lyrics"], 1),
+        _text("prompt", "Prompt", request.prompt, 2),
+        _text("lyrics", "Lyrics", request.lyrics, 1),
         dmc.SimpleGrid(
             [
-                # A seed may be larger than a number of JavaScript.
-                dmc.TextInput(id="lab-seed", label="Seed", value=fields["seed"], size="xs"),
-                _number("duration", most, fields["duration"], f"{settings.duration:g}"),
-                _number("steps", "Steps", fields["steps"], str(settings.num_steps)),
-                _number("guidance", "Guidance", fields["guidance"], f"{settings.guidance_scale:g}"),
+                number_field("lab-seed", "Seed", request.seed),
+                number_field("lab-duration", most, request.duration, written(settings.duration)),
+                number_field("lab-steps", "Steps", request.steps, written(settings.num_steps)),
+                number_field("lab-guidance", "Guidance", request.guidance, written(settings.guidance_scale)),
             ],
             cols={"base": 2, "xs": 4},
             spacing="xs",
@@ -80,27 +85,17 @@ def _text(name: str, label: str, value: str, rows: int) -> Component:
     )
 
 
-def _number(name: str, label: str, value: Any, placeholder: str) -> Component:
-    return dmc.NumberInput(
-        id=f"lab-{name}", label=label, value=value, placeholder=placeholder, size="xs", hideControls=True
-    )
-
-
-def values(request: LabRequest) -> tuple[Any, ...]:
-    """The values of `FIELDS` for a request; "" for settings of the study."""
-    settings = (
-        "" if value is None else value for value in (request.duration, request.steps, request.guidance)
-    )
-    return request.prompt, request.lyrics, str(request.seed), *settings
+def values(request: LabRequest) -> tuple[str, ...]:
+    """The texts of `FIELDS` for a request; "" for settings of the study."""
+    numbers = (request.seed, request.duration, request.steps, request.guidance)
+    return request.prompt, request.lyrics, *map(written, numbers)
 
 
 def given(of_fields: list[Any]) -> dict[str, Any]:
-    """What the fields say, as values of a request; raise UserError for a seed that is no number."""
+    """What the fields say, as values of a request; raise UserError for a number that is none."""
     found = {name: value for name, value in zip(FIELDS, of_fields, strict=True) if value not in (None, "")}
-    seed = str(found.get("seed", "0")).strip()
-    if not (seed.isdecimal() and len(seed) <= 20):
-        raise UserError(f"The seed must be a whole number, not '{seed[:40]}'.")
-    return {"prompt": "", **found, "seed": int(seed)}
+    numbers = {name: read(name, found[name]) for name, read in NUMBERS.items() if name in found}
+    return {"prompt": "", **found, **numbers}
 
 
 def concept_choices(prompts: PromptSet) -> list[dict[str, Any]]:

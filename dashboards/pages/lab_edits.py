@@ -24,8 +24,10 @@ from analyses.lab.request import (
 )
 from analyses.steering_spec import OPERATIONS, PASS_MODES
 from cache.errors import UserError
+from dashboards.components.text import with_code
 from dashboards.packs import pack_names
 from dashboards.pages.lab_clip import concept_choices, with_value
+from dashboards.pages.lab_numbers import number_field, read_whole_number
 from dashboards.results import sae_names
 from dashboards.sliders import slider_names
 from workbench.engine.sites import PARTS
@@ -80,7 +82,7 @@ def layout(study: Study, request: LabRequest) -> list[Component]:
     return [
         dmc.Stack(cards(study, request), id="lab-edits", gap="xs"),
         dmc.Group(buttons, gap="xs", mt="xs"),
-        *(dmc.Text(note, size="xs", c="dimmed", mt=4) for note in (*notes, NO_TOKENS)),
+        *(dmc.Text(with_code(note), size="xs", c="dimmed", mt=4) for note in (*notes, NO_TOKENS)),
     ]
 
 
@@ -271,9 +273,7 @@ def _prompt(study: Study, key: str, edit: PromptEdit) -> list[Component]:
 def _feature(study: Study, key: str, edit: FeatureEdit) -> list[Component]:
     names = _with(sae_names(study), edit.sae)
     sae = _select(key, "sae", "Autoencoder", names, edit.sae, searchable=True)
-    feature = dmc.NumberInput(
-        id=_id(key, "feature"), label="Feature", value=edit.feature, min=0, allowDecimal=False, size="xs"
-    )
+    feature = number_field(_id(key, "feature"), "Feature", edit.feature)
     modes = {
         "post_activation": "multiply activations by 1 + s",
         "pre_activation": "multiply pre-activations by 1 + s",
@@ -386,13 +386,15 @@ def given(of_fields: Iterable[tuple[dict[str, str], Any]]) -> list[dict[str, Any
     """The edits of the cards' fields, as plain data in the order of the cards.
 
     Raises:
-        UserError: for a range that cannot be read.
+        UserError: for a range or a number that cannot be read.
     """
     edits: dict[str, dict[str, Any]] = {}
     for id, value in of_fields:
         edit, field = edits.setdefault(str(id.get("edit")), {}), str(id.get("field"))
         if field in ("steps", "tokens"):
             value = _read_range(field, value)
+        if field == "feature" and value not in (None, ""):
+            value = read_whole_number("feature", value)
         if value not in (None, "", []) or field in ("sites", "prompt", "positive", "negative"):
             edit[field] = value
     return list(edits.values())

@@ -1,6 +1,7 @@
 """What becomes of the lab's requests: progress, the two clips side by side, their difference, scores, and code."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import dash
@@ -21,20 +22,24 @@ from analyses.lab.request import (
     read_request,
 )
 from analyses.lab.scores import DISTANCE, Score, Scores
+from cache.errors import UserError
 from dashboards.components.ab import Side, ab_player, ab_sides
-from dashboards.components.text import panel
+from dashboards.components.text import panel, with_code
 from dashboards.context import Context
 from dashboards.jobs import Job
 from dashboards.lab_link import PATH
 from dashboards.links import address, read_query, write_query
+from dashboards.names import shortened
 from dashboards.numbers import fixed
 from dashboards.pictures import DIFFERENCE_DB, difference_png
 from workbench.scorers.descriptors import four_digits
 from workbench.studies.study import Study
 
+LONGEST_LYRICS = 60  # characters in the caption
 MOST_SHOWN = 5
 """Clips of a page's latest requests that stay in the player."""
 UNEDITED = "unedited"
+NO_EDITS = "No edit is on: these are the scores of the unedited clip."
 WITH_STRENGTH = (SteerEdit, SliderEdit, PromptEdit, FeatureEdit)
 LISTEN_HELP = (
     "The unedited clip, and those of the latest requests with the same prompt, lyrics, seed and settings. All start "
@@ -50,12 +55,17 @@ SCORES_HELP = (
     "value in its unit. The distance is that of the two clips' log-mel spectrograms."
 )
 LINK_HELP = "Whoever opens it sees the same fields, and hears this clip if the study has it."
+REFUSED = "This cannot be rendered"
+NOT_SCORED = "This cannot be scored"
+NO_RECORDING = "This cannot be shown"
+NOT_SHOWN = "Not shown."
+GONE = "The dashboard was started again, and this clip is no longer being made: press Render (G) to make it."
 CODE_HELP = "The command and the Python program that make the edited clip."
 
 
 def layout() -> Component:
     """The panels, empty until something is rendered."""
-    alert = dmc.Alert("", id="lab-error", title="This cannot be rendered", color="red", variant="light")
+    alert = dmc.Alert("", id="lab-error", title=REFUSED, color="red", variant="light")
     error = html.Div(alert, id="lab-error-holder", hidden=True, role="alert")
     progress = html.Div(
         [
@@ -128,7 +138,6 @@ def is_change(latest: dict[str, Any] | None, query: str) -> bool:
 
 def register(app: dash.Dash, context: Context) -> None:
     """Ask for the page's jobs while one is not over, and show what there is; cancel the latest."""
-    study = context.study
 
     @app.callback(
         Output("lab-status", "children"),
@@ -138,6 +147,7 @@ def register(app: dash.Dash, context: Context) -> None:
         Output("lab-cancel", "children"),
         Output("lab-error", "children", allow_duplicate=True),
         Output("lab-error-holder", "hidden", allow_duplicate=True),
+        Output("lab-error", "title", allow_duplicate=True),
         Output("lab-players", "data-sides"),
         Output("lab-difference", "src"),
         Output("lab-difference-holder", "hidden"),
@@ -154,31 +164,16 @@ def register(app: dash.Dash, context: Context) -> None:
     )
     def show(ticks: int | None, asked: dict[str, Any] | None) -> tuple[Any, ...]:
         del ticks
-        jobs = [job for id in (asked or {}).get("jobs", []) if (job := context.jobs.get(id))]
-        if not jobs:
+        ids = (asked or {}).get("jobs", [])
+        if not ids:
             raise PreventUpdate
-        latest = jobs[-1]
-        heard = [job for job in jobs if job.rendered and _same_clip(job, latest)]
-        shown = heard[-1] if heard else None
-        made = latest if latest.rendered else shown
-        return (
-            _status(context, latest),
-            100 * latest.progress,
-            latest.id if latest.is_over else None,
-            latest.is_over,
-            "Stop scoring" if latest.state == "scoring" else "Cancel",
-            latest.error,
-            not latest.error,
-            sides(study, heard) if shown else dash.no_update,
-            _difference(study, shown),
-            not (shown and shown.request.active),
-            _scores(latest.scores) if latest.scores else dash.no_update,
-            not (made and made.scores),
-            *((as_command(study, made.request), as_python(study, made.request)) if made else ("", "")),
-            made is None,
-            link_to(made.request) if made else "",
-            made is None,
-        )
+        jobs = [job for id in ids if (job := context.jobs.get(id))]
+        if not jobs or jobs[-1].id != ids[-1]:
+            return _ended(ids[-1], GONE)
+        try:
+            return _shown(context, jobs)
+        except UserError as error:  # such as of a recording that was removed meanwhile
+            return _ended(ids[-1], NOT_SHOWN, str(error))
 
     @app.callback(
         Output("lab-cancel", "disabled", allow_duplicate=True),
@@ -191,6 +186,40 @@ def register(app: dash.Dash, context: Context) -> None:
             raise PreventUpdate
         context.jobs.cancel(asked["jobs"][-1])
         return True
+
+
+def _shown(context: Context, jobs: Sequence[Job]) -> tuple[Any, ...]:
+    """What the page shows of its jobs; raise UserError if their recordings cannot be read."""
+    study, latest = context.study, jobs[-1]
+    heard = [job for job in jobs if job.rendered and _same_clip(job, latest)]
+    shown = heard[-1] if heard else None
+    made = latest if latest.rendered else shown
+    difference = _difference(study, shown)
+    return (
+        _status(context, latest),
+        100 * latest.progress,
+        latest.id if latest.is_over else None,
+        latest.is_over,
+        "Stop scoring" if latest.state == "scoring" else "Cancel",
+        with_code(latest.error),
+        not latest.error,
+        NOT_SCORED if latest.rendered else REFUSED,
+        sides(study, heard) if shown else dash.no_update,
+        difference,
+        not difference,
+        _scores(latest.scores, bool(latest.request.active)) if latest.scores else dash.no_update,
+        not (made and made.scores),
+        *((as_command(study, made.request), as_python(study, made.request)) if made else ("", "")),
+        made is None,
+        link_to(made.request) if made else "",
+        made is None,
+    )
+
+
+def _ended(id: str, status: str, error: str = "") -> tuple[Any, ...]:
+    """A sentence on a job of which no more can be shown; what is shown of others stays."""
+    rest = (dash.no_update,) * 10
+    return status, 0, id, True, "Cancel", with_code(error), not error, NO_RECORDING, *rest
 
 
 def link_to(request: LabRequest) -> str:
@@ -234,8 +263,22 @@ def sides(study: Study, jobs: Sequence[Job]) -> str:
         assert job.rendered is not None
         strength = _strengths(job.request)[0] if by_strength else None
         found.append(Side(name, "", (name,), job.rendered.edited, strength))
-    caption, heard = f"{latest.request.prompt}, seed {latest.request.seed}", title(latest.request)
-    return ab_sides(study, found, latest.rendered.seconds, caption, heard)
+    return ab_sides(
+        study, found, latest.rendered.seconds, caption(study, latest.request), title(latest.request)
+    )
+
+
+def caption(study: Study, request: LabRequest) -> str:
+    """What all clips of a request have in common: prompt, seed, and lyrics and settings that are not the study's."""
+    given, own = request.settings(study.spec.settings), study.spec.settings
+    others = {
+        f"{given.duration:g} s": given.duration != own.duration,
+        f"{given.num_steps} steps": given.num_steps != own.num_steps,
+        f"guidance {given.guidance_scale:g}": given.guidance_scale != own.guidance_scale,
+        f"lyrics “{shortened(request.lyrics, LONGEST_LYRICS)}”": request.lyrics != "",
+    }
+    named = [name for name, is_other in others.items() if is_other]
+    return ", ".join([request.prompt, f"seed {request.seed}", *named])
 
 
 def _strengths(request: LabRequest) -> list[float]:
@@ -282,41 +325,45 @@ def _signed(strength: float) -> str:
 
 
 def _difference(study: Study, job: Job | None) -> str:
+    """The picture of the difference; "" without edits, or if a recording cannot be read, which its player says."""
     if job is None or job.rendered is None or not job.request.active:
         return ""
-    return difference_png(study, job.rendered.edited, job.rendered.unedited, job.rendered.seconds)
+    with suppress(UserError, OSError):
+        return difference_png(study, job.rendered.edited, job.rendered.unedited, job.rendered.seconds)
+    return ""
 
 
-def _scores(scores: Scores) -> list[Component]:
-    head = dmc.TableThead(
-        dmc.TableTr(
-            [dmc.TableTh(name) for name in ("judge", "concept", "value", "unedited", "edited", "change")]
-        )
-    )
-    rows = [dmc.TableTr([dmc.TableTd(text) for text in _row(score)]) for score in scores.scores]
-    apart = "undefined" if scores.distance is None else fixed(scores.distance, 2)
-    notes = [dmc.Text(note, size="xs", c="dimmed") for note in scores.notes]
+def _scores(scores: Scores, is_edited: bool) -> list[Component]:
+    """What judges hear in both clips and their distance, or in the only one."""
+    heads = ["judge", "concept", "value", *(("unedited", "edited", "change") if is_edited else (UNEDITED,))]
+    head = dmc.TableThead(dmc.TableTr([dmc.TableTh(name) for name in heads]))
+    rows = [dmc.TableTr([dmc.TableTd(text) for text in _row(score)[: len(heads)]]) for score in scores.scores]
     table = dmc.Table([head, dmc.TableTbody(rows)], fz="xs", verticalSpacing=2, className="number")
-    distance = dmc.Text(
-        f"Distance of the two clips ({DISTANCE}): {apart}", size="sm", mb="xs", id="lab-distance"
-    )
-    return [distance, dmc.TableScrollContainer(table, minWidth=480), *notes]
+    apart = "undefined" if scores.distance is None else fixed(scores.distance, 2)
+    said = f"Distance of the two clips ({DISTANCE}): {apart}" if is_edited else NO_EDITS
+    return [
+        dmc.Text(said, size="sm", mb="xs", id="lab-distance"),
+        dmc.TableScrollContainer(table, minWidth=480 if is_edited else 320),
+        *(dmc.Text(with_code(note), size="xs", c="dimmed") for note in scores.notes),
+    ]
 
 
 def _row(score: Score) -> list[str]:
     reading = score.reading
-    is_unit = reading.judge == "descriptors"
-    show = _number if is_unit else _share
-    change = "–" if score.change is None else show(score.change)
-    sign = (
-        "+" if score.change is not None and score.change > 0 and float(change.replace("−", "-")) > 0 else ""
-    )
-    named = [reading.judge, reading.concept.replace("_", " "), reading.value]
+    show = _number if reading.judge == "descriptors" else _share
+    numbers = ["–" if one is None else show(one) for one in (score.unedited, score.edited)]
     return [
-        *named,
-        *("–" if one is None else show(one) for one in (score.unedited, score.edited)),
-        sign + change,
+        reading.judge,
+        reading.concept.replace("_", " "),
+        reading.value,
+        *numbers,
+        "–" if score.change is None else _signed_text(score.change, show(score.change)),
     ]
+
+
+def _signed_text(change: float, text: str) -> str:
+    """A formatted change with its sign, unless it is rounded to 0."""
+    return f"+{text}" if change > 0 and float(text) > 0 else text
 
 
 def _number(value: float) -> str:

@@ -241,7 +241,7 @@ def test_values_of_some_components_have_their_own_form() -> None:
         ),
         ({"type": "lab-field", "edit": "1", "field": "x"}, "value", ["a", 0.5, 3, ["tf3.mlp"], None], [[5], {}, True]),
         ({"kind": "sets", "of": "3"}, "value", [None, ["loud", "late"]], ["loud", 5, [5]]),
-        *((name, "value", [None, "", 3, 0.5], [[], {}, True]) for name in ("lab-steps", "pairs-page", "clips-page")),
+        *((name, "value", [None, "", 3, 0.5], [[], {}, True]) for name in ("firing-number", "clips-page")),
         (
             "evaluation-grid",
             "selectedRows",

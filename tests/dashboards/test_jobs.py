@@ -176,6 +176,15 @@ def test_an_error_is_a_sentence_and_the_next_job_works(
     assert good is not None and good.state == "done"
 
 
+def test_a_study_that_was_removed_meanwhile_is_told(study: Study, start: Start, tmp_path: Path) -> None:
+    gone = Study(study.path, study.spec, study.model)
+    gone.path = tmp_path / "gone"
+    jobs = start(Fails())
+    failed = jobs.wait(jobs.submit(gone, ask("folder")).id, SECONDS)
+    said = f"{gone.path} is not there any more: put it back, or open another study."
+    assert failed is not None and failed.error == said
+
+
 def test_the_queue_is_bounded(study: Study, start: Start) -> None:
     lab = Waits()
     jobs = start(lab)

@@ -152,7 +152,8 @@ def test_the_page_says_which_edits_there_are_not(study: Study, bare_study: Study
     request = LabRequest(prompt="x")
     assert "The study has no concept sliders" in str(lab_edits.layout(study, request))
     bare = str(lab_edits.layout(bare_study, request))
-    assert "no concept sliders (`workbench steer train-slider`) and no sparse autoencoders" in bare
+    assert "no concept sliders (" in bare and "Code('workbench steer train-slider')" in bare
+    assert ") and no sparse autoencoders (" in bare and "`" not in bare
     assert "workbench steer apply --method token-embedding" in bare
 
 
@@ -185,8 +186,9 @@ def test_a_concept_is_changed_in_a_prompt(study: Study) -> None:
 
 def shown(app: dash.Dash, data: dict[str, Any] | None) -> dict[str, Any]:
     names = (
-        "status", "progress", "over", "cannot cancel", "cancel", "error", "error hidden", "sides", "difference",
-        "difference hidden", "scores", "scores hidden", "command", "python", "code hidden", "link", "link hidden",
+        "status", "progress", "over", "cannot cancel", "cancel", "error", "error hidden", "error title", "sides",
+        "difference", "difference hidden", "scores", "scores hidden", "command", "python", "code hidden",
+        "link", "link hidden",
     )  # fmt: skip
     return dict(zip(names, callback(app, lab_result, "show")(1, data), strict=True))
 
@@ -216,16 +218,77 @@ def test_an_error_is_shown_as_text(app: dash.Dash, pages: Context) -> None:
     data, _ = lab.submitted(pages, LabRequest(prompt="refused"), None)
     pages.jobs.wait(data["jobs"][-1], 60.0)
     result = shown(app, data)
-    assert (result["status"], result["error"]) == ("Not rendered.", "Block tf9 <i>does</i> not exist.")
+    assert (result["status"], result["error"]) == ("Not rendered.", ["Block tf9 <i>does</i> not exist."])
     assert result["error hidden"] is False and result["code hidden"] is True
 
 
-@pytest.mark.parametrize(
-    "data", [None, {"jobs": [], "query": ""}, {"jobs": ["f" * 16], "query": ""}, {"label": 0}]
-)
-def test_nothing_is_shown_of_unknown_jobs(app: dash.Dash, data: dict[str, Any] | None) -> None:
+@pytest.mark.parametrize("data", [None, {"jobs": [], "query": ""}, {"label": 0}])
+def test_nothing_is_shown_without_jobs(app: dash.Dash, data: dict[str, Any] | None) -> None:
     with pytest.raises(PreventUpdate):
         shown(app, data)
+
+
+def test_a_job_of_an_earlier_server_is_told_once_and_can_be_made_again(
+    app: dash.Dash, pages: Context
+) -> None:
+    result = shown(app, {"jobs": ["f" * 16], "query": ""})
+    assert (result["status"], result["over"], result["cannot cancel"]) == (lab_result.GONE, "f" * 16, True)
+    assert result["sides"] is result["scores"] is dash.no_update, "what can be heard stays"
+    again, _ = lab.submitted(pages, LabRequest(prompt="x"), {"jobs": ["f" * 16], "query": ""})
+    assert pages.jobs.wait(again["jobs"][-1], 60.0) is not None
+    assert shown(app, again)["status"] == "No edit is on: you hear the unedited clip."
+
+
+def test_a_clip_without_edits_has_the_scores_of_one_clip(app: dash.Dash, pages: Context) -> None:
+    data, _ = lab.submitted(pages, LabRequest(prompt="x"), None)
+    pages.jobs.wait(data["jobs"][-1], 60.0)
+    scores = str(shown(app, data)["scores"])
+    assert lab_result.NO_EDITS in scores and "0.250" in scores
+    assert "0.750" not in scores and "change" not in scores and "Distance" not in scores
+
+
+def test_the_caption_says_what_differs_from_the_study(study: Study) -> None:
+    assert lab_result.caption(study, LabRequest(prompt="a song", seed=3)) == "a song, seed 3"
+    other = LabRequest(prompt="a song", duration=1.5, steps=3, guidance=7.5, lyrics="la\nla")
+    said = "a song, seed 0, 1.5 s, 3 steps, guidance 7.5, lyrics “la la”"
+    assert lab_result.caption(study, other) == said
+    own = {"duration": study.spec.settings.duration, "guidance": study.spec.settings.guidance_scale}
+    assert lab_result.caption(study, LabRequest(prompt="a song", **own)) == "a song, seed 0"
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "said"),
+    [
+        ("guidance", "1e30", "guidance must be at most 1000"),
+        ("guidance", "5e-1", "guidance must be at least 1"),
+        ("guidance", "five", "The guidance must be a number, not 'five'"),
+        ("guidance", "1" * 400, "The guidance must be a number"),
+        ("guidance", "1e9999", "guidance must be"),
+        ("duration", "-1e0", "duration must be above 0"),
+        ("steps", "8.5", "The steps must be a whole number of at most 20 digits, not '8.5'"),
+        ("steps", "1e4", "steps must be at most 1000"),
+        ("seed", "1e30", "The seed must be a whole number of at most 20 digits, not '1e30'"),
+        ("seed", "1e-9999", "The seed must be a whole number"),
+        ("seed", "0x10", "The seed must be a number, not '0x10'"),
+    ],
+)
+def test_a_number_that_cannot_be_is_refused_as_it_was_typed(
+    study: Study, field: str, text: str, said: str
+) -> None:
+    fields = form(study, LabRequest(prompt="x"))
+    fields[lab_clip.FIELDS.index(field)] = text
+    with pytest.raises(UserError, match=said):
+        lab.form_request(study, fields)
+
+
+def test_numbers_may_be_in_scientific_notation(study: Study) -> None:
+    fields = form(study, LabRequest(prompt="x"))
+    for name, text in (("guidance", " 2.5E0 "), ("steps", "1e1"), ("seed", "1e3")):
+        fields[lab_clip.FIELDS.index(name)] = text
+    request = lab.form_request(study, fields)
+    assert (request.guidance, request.steps, request.seed) == (2.5, 10, 1000)
+    (edit,) = lab_edits.given([({"edit": "1", "field": "feature"}, "1e2")])
+    assert edit == {"feature": 100}
 
 
 def test_a_moved_slider_renders_and_another_edit_waits_for_the_key() -> None:
