@@ -13,6 +13,7 @@ from dash.development.base_component import Component
 from cache.errors import UserError
 from dashboards.components.text import with_code
 from dashboards.results import LostResult
+from workbench.studies.result_files import DamagedResult
 
 FAULT = (
     "This is a bug in the workbench. The page may still show the previous selection. The traceback is in the terminal "
@@ -40,7 +41,7 @@ def report_failure(error: Exception) -> None:
 
     Of a lost result, which all callbacks of a page miss at once, the frame tells above the page.
     """
-    if isinstance(error, LostResult):
+    if isinstance(error, LostResult | DamagedResult):
         return
     if isinstance(error, UserError):
         notify("Something went wrong", str(error), "red", stays=True)

@@ -100,14 +100,21 @@ def new_edit(study: Study, kind: str, prompt: str) -> LabEdit:
     if kind == "ablate":
         return AblateEdit(sites=sites)
     if kind == "steer":
-        return SteerEdit(pack=pack_names(study)[0])
+        return SteerEdit(pack=_first(kind, pack_names(study)))
     if kind == "slider":
-        return SliderEdit(slider=slider_names(study)[0])
+        return SliderEdit(slider=_first(kind, slider_names(study)))
     if kind == "prompt":
         positive, negative = _ends(study, prompt)
         return PromptEdit(positive=positive, negative=negative)
-    name = sae_names(study)[0]
+    name = _first(kind, sae_names(study))
     return FeatureEdit(sae=name, feature=0, sites=(_site_of(study, name),), mode="inject")
+
+
+def _first(kind: str, names: list[str]) -> str:
+    """The first name; raise UserError if the files were removed while the page was open."""
+    if not names:
+        raise UserError(f"The study has {LACKS[kind]}.")
+    return names[0]
 
 
 def _other(study: Study, prompt: str) -> str:

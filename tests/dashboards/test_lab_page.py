@@ -154,6 +154,8 @@ def test_the_page_says_which_edits_there_are_not(study: Study, bare_study: Study
     bare = str(lab_edits.layout(bare_study, request))
     assert "no concept sliders (" in bare and "Code('workbench steer train-slider')" in bare
     assert ") and no sparse autoencoders (" in bare and "`" not in bare
+    with pytest.raises(UserError, match="no sparse autoencoders"):  # removed while the page was open
+        lab_edits.new_edit(bare_study, "feature", "x")
     assert "workbench steer apply --method token-embedding" in bare
 
 
