@@ -19,6 +19,11 @@
       const pace = PACES.find(([most]) => seconds < most)[1];
       return document.getElementById("connection") ? UNREACHABLE_MS : pace;
     },
+    // The clips that an address asks for, and what is said of them, unless something has been asked for meanwhile.
+    opened([recalled, said], asked) {
+      const none = window.dash_clientside.no_update;
+      return asked.jobs.length ? [none, none] : [recalled, said || none];
+    },
     // Whether nothing more will become of the page's latest job, given the last one that is over.
     isOver: (asked, over) => !asked || !asked.jobs.length || asked.jobs[asked.jobs.length - 1] === over,
     // The step of the slider of a strength, by the method that steers through the prompt.

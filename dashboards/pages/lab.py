@@ -70,6 +70,7 @@ def layout(context: Context, query: Query) -> Component:
     state = [
         notice,
         dcc.Store(id="lab-asked", data={"jobs": [], "query": write_query(dict(query))}),
+        dcc.Store(id="lab-recalled"),
         dcc.Store(id="lab-over"),
         dcc.Interval(id="lab-tick", disabled=True),
     ]
@@ -116,19 +117,23 @@ def register(app: dash.Dash, context: Context) -> None:
     lab_edits.register(app, study)
     lab_result.register(app, context)
 
-    @app.callback(
-        Output("lab-asked", "data", allow_duplicate=True),
-        Output("lab-status", "children", allow_duplicate=True),
-        Input("url", "pathname"),
-        State("url", "search"),
-        prevent_initial_call="initial_duplicate",
-    )
-    def open_link(path: str | None, search: str | None) -> tuple[Any, Any]:
+    @app.callback(Output("lab-recalled", "data"), Input("url", "pathname"), State("url", "search"))
+    def open_link(path: str | None, search: str | None) -> tuple[dict[str, Any], str]:
         """Load the model while the visitor chooses, and show what the address asks for if the study has it."""
         if page_path(path) != PATH:
             raise PreventUpdate
         context.jobs.prepare(study)
         return recalled(context, asked(study, read_query(search))[0], search)
+
+    # In the browser: what was asked for meanwhile stays.
+    app.clientside_callback(
+        ClientsideFunction("lab", "opened"),
+        Output("lab-asked", "data", allow_duplicate=True),
+        Output("lab-status", "children", allow_duplicate=True),
+        Input("lab-recalled", "data"),
+        State("lab-asked", "data"),
+        prevent_initial_call=True,
+    )
 
     # In the browser: an answer about an earlier job must not end the questions about the latest.
     app.clientside_callback(
@@ -196,15 +201,16 @@ def register(app: dash.Dash, context: Context) -> None:
             data, status = submitted(context, request, latest)[0], no_update
         else:
             data, status = recalled(context, request, search)
+            status = status or no_update
         fields = (*lab_clip.values(request), lab_edits.cards(study, request))
         return data, status, fault, not fault, *fields
 
 
-def recalled(context: Context, request: LabRequest, search: str | None) -> tuple[dict[str, Any], Any]:
-    """The store's data with the clips of a request that the study has; otherwise a sentence on how to make them."""
+def recalled(context: Context, request: LabRequest, search: str | None) -> tuple[dict[str, Any], str]:
+    """The store's data with the clips of a request that the study has, and ""; or a sentence on how to make them."""
     job = context.jobs.recall(context.study, request)
     data = {"jobs": [job.id] if job else [], "query": search or ""}
-    return data, no_update if job else NOT_MADE
+    return data, "" if job else NOT_MADE
 
 
 def form_request(study: Study, values: list[Any]) -> LabRequest:

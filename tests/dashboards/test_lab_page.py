@@ -129,7 +129,7 @@ def test_what_is_wrong_in_an_address_is_told_and_the_rest_is_shown(
 def test_a_link_shows_a_clip_that_the_study_has(app: dash.Dash, pages: Context) -> None:
     open_link = callback(app, lab, "open_link")
     data, status = open_link("/lab", "?prompt=held")
-    assert data["query"] == "?prompt=held" and status is dash.no_update
+    assert data["query"] == "?prompt=held" and status == ""
     result = shown(app, data)
     assert json.loads(result["sides"])["sides"][0]["name"] == "unedited"
     assert (result["link"], result["link hidden"]) == ("/lab?prompt=held&seed=0", False)
