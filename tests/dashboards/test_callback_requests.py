@@ -325,6 +325,7 @@ def test_pages_that_a_study_does_not_have_are_left_as_they_are(
             {"id": json.loads(id) if id[0] == "{" else id, "property": name} for id, _, name in parts
         ],
         "inputs": [{"id": "url", "property": "search", "value": "?a=b"}],
+        "state": bare_app.callback_map[output]["state"],
         "changedPropIds": ["url.search"],
     }
     assert bare_client.post(PATH, json=body).status_code == 204
