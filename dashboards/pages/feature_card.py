@@ -107,8 +107,9 @@ def register(app: dash.Dash, study: Study) -> None:
         row = features_frame(result.sel(feature=[spec.feature])).iloc[0]
         scores, examples = scores_frame(result, spec.feature), examples_frame(result, spec.feature)
         now = feature_notes.edited(study, spec.name, spec.feature)
-        # A result that appears must not take away what is being written.
-        notes = no_update if now == edited else feature_notes.editor(study, spec.name, spec.feature)
+        # A result that appears must not take away what is being written, nor stop what is playing.
+        is_same = now == edited
+        notes = no_update if is_same else feature_notes.editor(study, spec.name, spec.feature)
         return (
             True,
             True,
@@ -117,8 +118,8 @@ def register(app: dash.Dash, study: Study) -> None:
             notes,
             now,
             _scores(scores),
-            _top_clips(study, spec, examples),
-            None,
+            no_update if is_same else _top_clips(study, spec, examples),
+            no_update if is_same else None,
             NOT_SHOWN if examples.empty else {},
         )
 

@@ -97,15 +97,15 @@ def test_nothing_is_written_about_the_features_of_other_weights_than_the_page_sh
     assert not (study.path / "notes.sqlite").exists()
 
 
-def test_a_result_that_appears_leaves_what_is_being_written(app: dash.Dash, study: Study) -> None:
+def test_a_result_that_appears_leaves_what_is_being_written_or_plays(app: dash.Dash, study: Study) -> None:
     show = callback(app, feature_card, "show_feature")
     search = f"?sae={SAE}&feature=5"
     *_, notes, of, _, _, _, _ = show(search, None)
     assert "note" in str(notes)
-    *_, notes, _, _, _, _, _ = show(search, of)
-    assert notes is no_update
-    *_, notes, _, _, _, _, _ = show(f"?sae={SAE}&feature=6", of)
-    assert notes is not no_update
+    *_, notes, _, _, clips, samples, _ = show(search, of)
+    assert [notes, clips, samples] == [no_update] * 3
+    *_, notes, _, _, clips, _, _ = show(f"?sae={SAE}&feature=6", of)
+    assert no_update not in (notes, clips)
 
 
 @pytest.mark.parametrize("of", [f"{SAE}/48", f"{SAE}/-1", "nothing/5", "", f"{SAE}/5x"])
