@@ -232,6 +232,9 @@
   function keepTogether(group, lead) {
     audios(group).filter((audio) => audio !== lead && isLoaded(audio) && !audio.seeking).forEach((audio) => {
       const behind = lead.currentTime - audio.currentTime;
+      if (audio.paused && !audio.ended) {
+        audio.play().catch(() => {}); // browsers may pause what is muted when they are short of time
+      }
       if (Math.abs(behind) > LOST) {
         audio.currentTime = lead.currentTime;
       } else {
