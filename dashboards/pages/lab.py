@@ -184,6 +184,7 @@ def register(app: dash.Dash, context: Context) -> None:
     @app.callback(
         Output("lab-asked", "data", allow_duplicate=True),
         Output("lab-status", "children", allow_duplicate=True),
+        Output("lab-error-holder", "hidden", allow_duplicate=True),
         Output("lab-notice", "children"),
         Output("lab-notice-holder", "hidden"),
         *(Output(f"lab-{name}", "value") for name in lab_clip.FIELDS),
@@ -203,7 +204,7 @@ def register(app: dash.Dash, context: Context) -> None:
             data, status = recalled(context, request, search)
             status = status or no_update
         fields = (*lab_clip.values(request), lab_edits.cards(study, request))
-        return data, status, fault, not fault, *fields
+        return data, status, True, fault, not fault, *fields
 
 
 def recalled(context: Context, request: LabRequest, search: str | None) -> tuple[dict[str, Any], str]:

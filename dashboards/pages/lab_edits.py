@@ -378,7 +378,7 @@ def _strength(key: str, strength: float, usual: float = WIDEST_STRENGTH) -> Comp
         size="sm",
         mb="lg",
         mt=28,
-        **{"aria-label": "strength"},
+        thumbLabel="strength",
     )
     return html.Div([dmc.Text("Strength", size="xs", fw=500), slider], className="lab-strength")
 

@@ -201,9 +201,7 @@ def _shown(context: Context, jobs: Sequence[Job]) -> tuple[Any, ...]:
         latest.id if latest.is_over else None,
         latest.is_over,
         "Stop scoring" if latest.state == "scoring" else "Cancel",
-        with_code(latest.error),
-        not latest.error,
-        NOT_SCORED if latest.rendered else REFUSED,
+        *_error(latest.error, NOT_SCORED if latest.rendered else REFUSED),
         sides(study, heard) if shown else dash.no_update,
         difference,
         not difference,
@@ -219,7 +217,12 @@ def _shown(context: Context, jobs: Sequence[Job]) -> tuple[Any, ...]:
 def _ended(id: str, status: str, error: str = "") -> tuple[Any, ...]:
     """A sentence on a job of which no more can be shown; what is shown of others stays."""
     rest = (dash.no_update,) * 10
-    return status, 0, id, True, "Cancel", with_code(error), not error, NO_RECORDING, *rest
+    return status, 0, id, True, "Cancel", *_error(error, NO_RECORDING), *rest
+
+
+def _error(error: str, title: str) -> tuple[Any, Any, Any]:
+    """The alert with an error; without one, it may tell what is wrong in the fields, and stays."""
+    return (with_code(error), False, title) if error else (dash.no_update,) * 3
 
 
 def link_to(request: LabRequest) -> str:

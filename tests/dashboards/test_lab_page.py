@@ -235,6 +235,7 @@ def test_a_job_of_an_earlier_server_is_told_once_and_can_be_made_again(
 ) -> None:
     result = shown(app, {"jobs": ["f" * 16], "query": ""})
     assert (result["status"], result["over"], result["cannot cancel"]) == (lab_result.GONE, "f" * 16, True)
+    assert result["error hidden"] is dash.no_update, "what is wrong in the fields is still told"
     assert result["sides"] is result["scores"] is dash.no_update, "what can be heard stays"
     again, _ = lab.submitted(pages, LabRequest(prompt="x"), {"jobs": ["f" * 16], "query": ""})
     assert pages.jobs.wait(again["jobs"][-1], 60.0) is not None

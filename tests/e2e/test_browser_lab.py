@@ -18,6 +18,7 @@ from dashboards.context import Context
 from dashboards.jobs import Jobs
 from dashboards.links import read_query
 from tests.dashboards.served import served
+from tests.e2e import accessibility
 from workbench.models.ace_step import AceStep15
 
 WAIT_MS = 30_000
@@ -48,6 +49,7 @@ def test_edit_render_and_hear(
         page.wait_for_function("() => document.querySelector('#lab-players audio').currentTime > 0")
         expect(page.locator("#lab-scores")).to_contain_text("embedded")
         expect(page.locator("#lab-difference")).to_be_visible()
+        assert accessibility.faults(page) == []
         asked, _ = read_request(read_query(page.url.partition("?")[2]), LabRequest(prompt="-"))
         assert asked.edits[0].kind == "patch"
 
@@ -56,9 +58,9 @@ def test_edit_render_and_hear(
         expect(page.locator("#lab-players .ab-name")).to_have_text(["unedited", "patch tf3.cross_attn"])
         expect(page.locator("#lab-scores")).to_contain_text("embedded")
 
-        page.get_by_role("button", name="+ Ablate").click()
+        page.get_by_role("button", name="+ Ablate").press("Enter")
         card = page.locator(".lab-card").nth(1)
-        expect(card).to_be_visible()
+        expect(card.get_by_label("Ablate", exact=True)).to_be_focused()
         keep_audio(page)
         page.locator("h1").click()  # leave the button
         page.keyboard.press("Enter")
