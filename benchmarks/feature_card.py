@@ -42,7 +42,7 @@ import sys
 from pathlib import Path
 from dashboards.address import Address
 from dashboards.app import serve
-serve(Path(sys.argv[1]), Address(port=int(sys.argv[2])))
+serve(Path(sys.argv[1]), Address(port=int(sys.argv[2])), compare=Path(sys.argv[3]) if sys.argv[3:] else None)
 """
 # Resolves to the milliseconds until graph and pictures of a feature are drawn, counted from the mouse button's press.
 TIMER = """
@@ -111,9 +111,9 @@ def _codes(random: np.random.Generator) -> ClipCodes:
 
 
 @contextmanager
-def served(study: Study, port: int) -> Iterator[psutil.Process]:
-    """Run the dashboard in a process of its own; yields it once it answers."""
-    command = [sys.executable, "-c", SERVER, str(study.path), str(port)]
+def served(study: Study, port: int, *compare: Path) -> Iterator[psutil.Process]:
+    """Run the dashboard in a process of its own, beside another study if one is given; yields it once it answers."""
+    command = [sys.executable, "-c", SERVER, str(study.path), str(port), *map(str, compare)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
         try:
             assert server.stderr is not None
