@@ -4,7 +4,7 @@ import threading
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dash
 import dash_mantine_components as dmc
@@ -161,9 +161,9 @@ def _table(folder: StudiesFolder) -> Component:
 
 def _row(folder: StudiesFolder, one: Listed) -> Component:
     if one.fault:
-        return dmc.TableTr(
-            [dmc.TableTd(one.name), dmc.TableTd(with_code(one.fault), tableProps={"colSpan": 4})]
-        )
+        breaks: dict[str, Any] = {"overflowWrap": "anywhere"}  # paths have no spaces
+        fault = dmc.TableTd(with_code(one.fault), tableProps={"colSpan": 4}, style=breaks)
+        return dmc.TableTr([dmc.TableTd(one.name), fault])
     results = [
         f"{KINDS[kind]} ({count})" if count > 1 else KINDS[kind] for kind, count in one.results.items()
     ]
