@@ -176,6 +176,7 @@ def _grid() -> Component:
             "flex": 1,
             "minWidth": 150,
             "tooltipField": "way",
+            "cellClass": "three-lines",
             **WRAPPED,
         },
         {"headerName": "at the chosen strength", "children": chosen},
