@@ -15,6 +15,8 @@ Ties = Float[np.ndarray, "*sample condition other"]
 
 PRIOR_SD = 2.0
 """Standard deviation of the normal prior of scores where the answers alone have no finite estimate."""
+EQUAL_SCORES = 1e-8
+"""Scores that differ by less are equal: the solver stops, and numbers are rounded, far below that."""
 _ITERATIONS = 100
 _CONVERGED = 1e-10
 _LONGEST_STEP = 2.0
@@ -91,8 +93,9 @@ def score_intervals(counts: Counts, confidence: float, seed: int) -> ClusterBoot
 
 
 def ranks(scores: Float[np.ndarray, " condition *sample"]) -> Float[np.ndarray, " condition *sample"]:
-    """Return ranks over conditions, 1 for the highest score."""
-    return 1.0 + (scores[None] > scores[:, None]).sum(axis=1)
+    """Return ranks over conditions: 1 and how many scores are higher, so that equal ones share a rank; NaN for NaN."""
+    higher = scores[None] > scores[:, None] + EQUAL_SCORES
+    return np.where(np.isnan(scores), np.nan, 1.0 + higher.sum(axis=1))
 
 
 def preferred_share(counts: Counts) -> Float[np.ndarray, "condition other"]:

@@ -61,7 +61,8 @@ def analysed(answers: Answers, spec: ListeningSpec) -> xr.Dataset:
 
     Of pairs: `score` (condition) with `score_lo`, `score_hi`, `rank` with `rank_lo`, `rank_hi`, and `preferred`
     (condition, other). Of ratings and MUSHRA: `mean` and `modelled` (question, condition), with the ends of their
-    intervals. Of all: `alpha` with its interval, `excluded` (listener), a reason or "".
+    intervals. Of all: `alpha` with its interval, `excluded` (listener), a reason or "". Of one listener, intervals are
+    NaN.
 
     Raises:
         UserError: if all listeners are excluded.

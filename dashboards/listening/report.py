@@ -75,7 +75,7 @@ def numbers(result: xr.Dataset) -> pd.DataFrame:
 def _scores(result: xr.Dataset) -> pd.DataFrame:
     confidence = percent(result.attrs["confidence"], 0)
     rows = []
-    for name in result["condition"].values[result["score"].values.argsort()[::-1]]:
+    for name in result["condition"].values[result["rank"].values.argsort(kind="stable")]:
         one = result.sel(condition=name)
         rows.append(
             {

@@ -87,6 +87,14 @@ def test_intervals_over_listeners_hold_the_true_scores_and_ranks() -> None:
     assert (wide.high - wide.low).mean() > (boot.high - boot.low).mean()
 
 
+def test_equal_scores_share_a_rank_whatever_rounding_does() -> None:
+    """Two pairs of 5 to 2, and 3 to 3 across: by symmetry two scores are equal, and the other two are."""
+    wins = np.array([[0, 5, 3, 3], [2, 0, 3, 3], [3, 3, 0, 5], [3, 3, 2, 0]], dtype=float)
+    assert ranks(bradley_terry(wins, np.zeros((4, 4)))).tolist() == [1, 3, 1, 3]
+    assert ranks(np.array([0.1 + 0.2, 0.3, 0.31])).tolist() == [2, 2, 1]
+    assert np.isnan(ranks(np.full((2, 1), np.nan))).all()
+
+
 def test_shares_count_ties_as_half() -> None:
     counts = Counts(np.array([[[0.0, 2.0], [1.0, 0.0]]]), np.array([[[0.0, 1.0], [1.0, 0.0]]]))
     share = preferred_share(counts)

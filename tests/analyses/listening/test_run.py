@@ -98,6 +98,16 @@ def test_tables_say_who_is_left_out(answers: dict[str, Answers], tmp_path: Path)
     assert "little noise" in tex.read_text() and "Davidson" in tex.read_text()
 
 
+def test_one_listener_gives_no_intervals(answers: dict[str, Answers]) -> None:
+    """Not those of ranks either: the loser's would be the first rank."""
+    listeners = answers["pairs"].listeners.assign(finished=lambda table: table["listener"] == 0)
+    result = analysed(replace(answers["pairs"], listeners=listeners), ListeningSpec())
+    assert result["rank"].notnull().all()
+    for name in ("score_lo", "score_hi", "rank_lo", "rank_hi"):
+        assert result[name].isnull().all(), name
+    assert main_table(result)["ranks"].to_list() == ["undefined"] * 3
+
+
 def test_if_all_are_excluded_there_is_no_result(answers: dict[str, Answers]) -> None:
     listeners = answers["pairs"].listeners.assign(finished=False)
     with pytest.raises(UserError, match="All 12 listeners are excluded, the first for: not finished"):
