@@ -34,8 +34,8 @@ def make(
     table: Annotated[
         Path | None,
         typer.Option(
-            help="Table (CSV) of audio files instead of a study, with the columns stimulus, condition, reference, and "
-            "optionally item and text."
+            help="Table (CSV) of audio files instead of a study, with the columns stimulus and condition, item or "
+            "reference (mushra: reference), and text unless the questions do without {text}."
         ),
     ] = None,
     consent: Annotated[

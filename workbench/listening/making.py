@@ -94,6 +94,8 @@ def make_listening_study(
         raise UserError(f"{out} exists already. Give a new folder (--out).")
     check_conditions(material.conditions, MOST_OF_MUSHRA if asked.design == "mushra" else MOST_CONDITIONS)
     _check_design(material, asked)
+    for name in _hidden_conditions(material, asked):
+        note(f"The condition '{name}' is the reference itself: listeners rate it as the {HIDDEN}.")
     target = common_loudness(asked.loudness, list(_measured(material, asked)))
     if target < asked.loudness - TOLERANCE_LU:
         note(f"The clips have {target:.1f} LUFS instead of {asked.loudness:g}, so that none clips.")
@@ -113,6 +115,7 @@ def make_listening_study(
 def _filled(making: _Making, material: Material) -> ListeningConfig:
     """Write all stimuli, and return the document."""
     asked = making.asked
+    hidden = _hidden_conditions(material, asked)
     named = {item.name: _written(making, item) for item in material.all_items}
     training = material.training
     of_training = list(_trials(asked, training, *named[training.name], kind="training"))
@@ -132,7 +135,7 @@ def _filled(making: _Making, material: Material) -> ListeningConfig:
         consent=asked.consent,
         seed=asked.seed,
         loudness=round(making.target, 3),
-        conditions=material.conditions,
+        conditions=tuple(name for name in material.conditions if name not in hidden),
         items=tuple(item.name for item in material.items),
         stimuli=tuple(making.stimuli[token] for token in sorted(making.stimuli)),
         trials=tuple(making.trials),
@@ -159,6 +162,19 @@ def _written(making: _Making, item: Item) -> tuple[dict[str, str], str]:
 
 def _is_reference(item: Item, recording: Recording) -> bool:
     return item.reference is not None and item.reference.path == recording.path
+
+
+def _hidden_conditions(material: Material, asked: ListeningRequest) -> list[str]:
+    """Return the conditions of MUSHRA that are the reference of every item: they are heard as the hidden reference."""
+    if asked.design != "mushra":
+        return []
+    heard = {
+        name
+        for item in material.all_items
+        for name, recording in item.clips.items()
+        if not _is_reference(item, recording)
+    }
+    return [name for name in material.conditions if name not in heard]
 
 
 def _trials(
@@ -218,6 +234,8 @@ def _check_design(material: Material, asked: ListeningRequest) -> None:
     """Raise UserError if the questions or the items do not fit the design."""
     if asked.design != "ratings" and len(asked.asked) > 1:
         raise UserError(f"The design {asked.design} has one question, not {len(asked.asked)} (--question).")
+    if asked.design == "mushra":
+        _check_mushra(material, asked)
     for item in material.all_items:
         if asked.design == "mushra" and item.reference is None:
             raise UserError(f"MUSHRA needs a reference: '{item.name}' has none (column reference).")
@@ -226,3 +244,14 @@ def _check_design(material: Material, asked: ListeningRequest) -> None:
                 f"The question names {TEXT}, but '{item.name}' has no text: add a column text to the table, or give a "
                 "--question without it."
             )
+
+
+def _check_mushra(material: Material, asked: ListeningRequest) -> None:
+    """Raise UserError if a condition is named as one that MUSHRA adds, or there is none beside the reference."""
+    for name in material.conditions:
+        if name.casefold() in (HIDDEN, ANCHOR.casefold()):
+            raise UserError(
+                f"MUSHRA adds the '{HIDDEN}' and the '{ANCHOR}': give the condition '{name}' another name."
+            )
+    if len(_hidden_conditions(material, asked)) == len(material.conditions):
+        raise UserError("Every clip is the reference itself. Give at least one condition with other clips.")

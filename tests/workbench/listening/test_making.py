@@ -13,7 +13,9 @@ from workbench.listening import making
 from workbench.listening.config import ListeningConfig
 from workbench.listening.folder import read_config
 from workbench.listening.loudness import common_loudness, in_stereo, loudness, true_peak
-from workbench.listening.material import Recording
+from workbench.listening.making import make_listening_study
+from workbench.listening.material import Recording, from_table
+from workbench.listening.request import ListeningRequest
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +120,29 @@ def test_a_table_that_does_not_fit_is_refused(tmp_path: Path, change: tuple[str,
     with pytest.raises(UserError, match=sentence):
         make_small(table, tmp_path / "out", items=2)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["hidden reference", "Anchor 3.5 kHz"])
+def test_a_condition_named_as_one_that_mushra_adds_is_refused(tmp_path: Path, name: str) -> None:
+    """Its clips would be replaced by those of the hidden reference or the anchor."""
+    table = write_table(tmp_path, items=1)
+    table.write_text(table.read_text().replace("little noise", name))
+    with pytest.raises(UserError, match=f"give the condition '{name}' another name"):
+        make_small(table, tmp_path / "out", design="mushra", items=1)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_condition_that_is_the_reference_is_rated_as_the_hidden_one_and_not_listed(tmp_path: Path) -> None:
+    table, notes = write_table(tmp_path, items=2), list[str]()
+    table.write_text(table.read_text().replace("little0", "tone0").replace("little1", "tone1"))
+    request = ListeningRequest(design="mushra", items=2)
+    config = make_listening_study(tmp_path / "out", from_table(table, request), request, notes.append)
+    assert config.conditions == ("much noise", "some noise")
+    assert [note for note in notes if "'little noise' is the reference itself" in note]
+    for name in ("much", "some"):
+        table.write_text(table.read_text().replace(f"{name}0", "tone0").replace(f"{name}1", "tone1"))
+    with pytest.raises(UserError, match="Every clip is the reference itself"):
+        make_listening_study(tmp_path / "all", from_table(table, request), request, notes.append)
 
 
 def test_a_silent_or_short_clip_is_named(tmp_path: Path) -> None:
