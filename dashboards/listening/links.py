@@ -12,7 +12,7 @@ LINKS = "links.csv"
 
 
 def write_links(folder: Path, config: ListeningConfig, store: AnswerStore, count: int, url: str) -> Path:
-    """Write a link for every listener, adding listeners until there are `count`; return the file.
+    """Write every listener's link, and who has finished; add listeners until there are `count`; return the file.
 
     Only its owner can read the file: who has a link can answer in its listener's place.
 
@@ -22,9 +22,12 @@ def write_links(folder: Path, config: ListeningConfig, store: AnswerStore, count
     for _ in range(count - len(store.listeners())):
         if store.add_listener(lambda number: steps_of(config, number)) is None:
             raise UserError(f"A listening study has at most {MOST_LISTENERS:,} listeners.")
-    lines = [f"{listener.number},{url}listener/{listener.token}/" for listener in store.listeners()]
+    lines = [
+        f"{listener.number},{url}listener/{listener.token}/,{'yes' if listener.finished else 'no'}"
+        for listener in store.listeners()
+    ]
     with replacing(folder / LINKS, folder) as partial:
         partial.touch()
         partial.chmod(0o600)
-        partial.write_text("\n".join(["listener,link", *lines, ""]), encoding="utf-8")
+        partial.write_text("\n".join(["listener,link,finished", *lines, ""]), encoding="utf-8")
     return folder / LINKS

@@ -141,7 +141,7 @@ def _behaviour(
     fast = [answer.seconds < sum(known[token].seconds for token in step.stimuli) for step, answer in trials]
     return {
         "listener": listener.number,
-        "finished": listener.answered >= len(listener.steps) - 1,
+        "finished": listener.finished,
         "trials": len(trials),
         "headphones": sum(
             answer.answers[0] == config.headphones[step.number].expected for step, answer in tests

@@ -41,6 +41,11 @@ class Listener:
     steps: tuple[Step, ...]
     answered: int
 
+    @property
+    def finished(self) -> bool:
+        """Whether all pages but the last, which has nothing to answer, are answered."""
+        return self.answered >= len(self.steps) - 1
+
 
 @dataclass(frozen=True)
 class Answer:

@@ -201,10 +201,14 @@ def test_with_links_nobody_starts_without_one(folder: Path, config: ListeningCon
     store = AnswerStore(folder, study_id(config))
     file = write_links(folder, config, store, 3, "http://here/")
     lines = file.read_text().splitlines()
-    assert lines[0] == "listener,link" and len(lines) == 4
+    assert lines[0] == "listener,link,finished" and len(lines) == 4
     assert file.stat().st_mode & 0o077 == 0
     for line in lines[1:]:
-        assert client.get(line.partition("http://here")[2]).status_code == 200
+        link, finished = line.partition("http://here")[2].split(",")
+        assert client.get(link).status_code == 200 and finished == "no"
+    for place in range(len(store.listeners()[1].steps) - 1):
+        store.save(1, place, [])
+    lines[2] = lines[2].removesuffix("no") + "yes"
     assert (
         write_links(folder, config, store, 2, "http://here/").read_text().splitlines() == lines
     )  # they stay
