@@ -26,7 +26,7 @@ from workbench.documents import read_document
 from workbench.files import file_version
 from workbench.studies.study import Study
 
-SCHEMA_VERSIONS = {"patching": 6, "probes": 3, "sae": 5, "steering": 3, "benchmark": 2}
+SCHEMA_VERSIONS = {"patching": 6, "probes": 3, "sae": 5, "steering": 3, "benchmark": 3}
 COMMANDS = {
     "patching": "patch",
     "probes": "probe",

@@ -152,6 +152,21 @@ def benchmark_sample(result: xr.Dataset, scorer: str, measure: str) -> str:
     )
 
 
+def distance_sentence(result: xr.Dataset, measure: str = "", concept: str = "") -> str:
+    """At which distance the methods of an evaluation are compared, of the concepts or one, and what limits it."""
+    one = result.sel(measure=measure or str(result["measure"].values[0]))
+    found = []
+    for each in [concept] if concept else one["concept"].values.tolist():
+        for sign in one["sign"].values.tolist():
+            part = one.sel(concept=each, sign=sign)
+            limit = str(part["limited_by"].item())
+            where = fixed(float(part["common_distance"]))
+            found.append(
+                f"{each}, {BENCHMARK_DIRECTIONS[sign]}: " + (f"{where} (limit: {limit})" if limit else "none")
+            )
+    return f"Common distance of the methods, by {one['measure'].item()}: {'; '.join(found)}."
+
+
 def deaf_sentences(result: xr.Dataset, scorer: str = "", concept: str = "") -> list[str]:
     """Sentences on the concepts, or the one, that a judge of an evaluation cannot hear, whose numbers are hidden."""
     name = scorer or str(result["scorer"].values[0])

@@ -11,7 +11,7 @@ import xarray as xr
 
 from analyses.evaluation.alignment import SIGNS
 from analyses.evaluation.benchmark_result import DIRECTIONS, REPORT, SELECTION, benchmark_result
-from analyses.evaluation.benchmark_spec import METHODS, BenchmarkSpec, Place
+from analyses.evaluation.benchmark_spec import CONTROL, METHODS, BenchmarkSpec, Place
 from analyses.evaluation.held_out import HeldOut, held_out
 from analyses.evaluation.methods import Cell, Fitting, cells
 from analyses.execution import Executor
@@ -29,7 +29,7 @@ from workbench.studies.study import Study
 from workbench.validation import validated
 
 KIND = "steering-benchmark"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 _log = logging.getLogger(__name__)
 Progress = Callable[[int, int], None]
@@ -285,7 +285,7 @@ def _controls(spec: BenchmarkSpec, places: Mapping[Place, Computed], sign: int) 
     found: list[Way] = []
     for place, (of_place, vector) in places.items():
         caa = next((cell for cell in of_place if cell.method == "caa"), None)
-        if place == "others" or caa is None or vector is None:
+        if place == CONTROL or caa is None or vector is None:
             continue
         way = caa.way(spec.parts, sign)
         drawn = nulls(way.name, vector, spec.randoms, spec.seed)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from analyses.evaluation.benchmark import questions, stages
 from analyses.evaluation.benchmark_result import REPORT, SELECTION
-from analyses.evaluation.benchmark_spec import METHODS, VECTOR_METHODS, BenchmarkSpec
+from analyses.evaluation.benchmark_spec import CONTROL, METHODS, VECTOR_METHODS, BenchmarkSpec
 from workbench.engine.runs import Clip
 from workbench.models.base import AudioDiffusionModel
 from workbench.scorers import heard, load_scorer
@@ -34,7 +34,7 @@ class BenchmarkPrice:
 def benchmark_price(study: Study, model: AudioDiffusionModel, spec: BenchmarkSpec) -> BenchmarkPrice:
     """Estimate the cost of an evaluation of which nothing is there yet; runs a few short clips and writes nothing."""
     methods = spec.methods or METHODS
-    tried = [place for place in spec.places if place != "others"]
+    tried = [place for place in spec.places if place != CONTROL]
     controls = len(tried) * (spec.randoms * len(spec.parts) + 1) if "caa" in methods else 0
     steered = 0
     for question in questions(study, spec):

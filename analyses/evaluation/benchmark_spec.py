@@ -15,6 +15,7 @@ VECTOR_METHODS = ("caa", "caa-same-latents", "caa-by-token", "austeer", "sae-fea
 METHODS = (*VECTOR_METHODS, "concept-slider", *PROMPT_METHODS)
 Place = Literal["localised", "all", "others"]
 """The blocks that decide the concept, all blocks, or as a control all but those that decide it."""
+CONTROL: Place = "others"
 Protocol = Literal["strict", "published"]
 LONGEST_NAME = 40
 MOST_RUNS = 1_000_000
@@ -93,7 +94,7 @@ class BenchmarkSpec(BaseModel):
 
         A trial that chooses a strength leaves out places where there is one alone, unless there are no others.
         """
-        parts = {place: (max(self.parts),) if place == "others" else self.parts for place in self.places}
+        parts = {place: (max(self.parts),) if place == CONTROL else self.parts for place in self.places}
         several = {place: of_place for place, of_place in parts.items() if len(of_place) > 1}
         return several or parts if chooses else parts
 
@@ -106,3 +107,13 @@ class BenchmarkSpec(BaseModel):
     def result_name(self) -> str:
         """Name of the result."""
         return f"benchmark-{self.name or self.protocol}"
+
+
+def way_name(method: str, place: Place) -> str:
+    """Return what results call a method at a place, such as "caa (localised)"."""
+    return f"{method} ({place})"
+
+
+def is_control(way: str) -> bool:
+    """Return whether a way of steering is at the blocks that do not decide the concept, and so no method to compare."""
+    return way.endswith(f" ({CONTROL})")

@@ -9,8 +9,16 @@ import xarray as xr
 from jaxtyping import Bool, Float
 
 from analyses.evaluation.alignment import SIGNS, areas
+from analyses.evaluation.benchmark_spec import is_control
 from analyses.evaluation.dose_curves import DoseCurve, TrialMeans, arms_of, score_changes, signs_of, ways_of
-from analyses.evaluation.equal_distance import AtMeasure, common_distances, place_at, strength_at, value_at
+from analyses.evaluation.equal_distance import (
+    AtMeasure,
+    CommonDistance,
+    common_distances,
+    place_at,
+    strength_at,
+    value_at,
+)
 from analyses.evaluation.monotonicity import violations
 from analyses.evaluation.null_bands import band, nulls_of
 from analyses.evaluation.ranking import rank_interval
@@ -74,8 +82,8 @@ def curve_summaries(
         able: which judges are interpretable; no mixed model is fitted for the others.
 
     Returns:
-        What `docs/steering-benchmark.md` lists by way and sign, with `_lo` and `_hi` each, and `common_distance` (sign,
-        measure).
+        What `docs/steering-benchmark.md` lists by way and sign, with `_lo` and `_hi` each, and `common_distance` and
+        `limited_by`, what limits it (sign, measure).
     """
     ways = ways_of(trial)
     table = Table(trial, ways)
@@ -84,7 +92,7 @@ def curve_summaries(
     found: dict[str, dict[tuple[str, str], Statistic]] = defaultdict(dict)
     for (way, sign), curve in curves.items():
         table.fill("curve_n", way, sign, curve.n.astype(float), "scorer")
-        statistics = statistics_of(curve, distances[sign], means.control)
+        statistics = statistics_of(curve, distances[sign].values, means.control)
         for name, statistic in statistics.items():
             found[name][way, sign] = statistic
             interval = means.replicates.interval(statistic.values, statistic.n)
@@ -93,7 +101,7 @@ def curve_summaries(
         by_pairs = means.replicates.student_interval(slope.values, slope.n)
         table.fill_interval("slope", way, sign, by_pairs, *slope.dims)
         _fill_slopes(table, trial, able, way, sign)
-        _fill_bands(table, trial, means, way, sign, distances[sign], statistics)
+        _fill_bands(table, trial, means, way, sign, distances[sign].values, statistics)
     _fill_violations(table, trial, means.replicates)
     _fill_ranks(table, found["effect_at_distance"], means.replicates)
     return table.dataset().merge(_distances(table, distances, means))
@@ -173,9 +181,9 @@ def _fill_violations(table: Table, trial: xr.Dataset, replicates: Replicates) ->
 
 
 def _fill_ranks(table: Table, effects: Mapping[tuple[str, str], Statistic], replicates: Replicates) -> None:
-    """Fill in the rank of each way by its effect at equal distance, among those with strengths of the sign."""
+    """Fill in the rank of each method by its effect at equal distance, among those with strengths of the sign."""
     for sign in table.coords["sign"]:
-        ways = [way for way, own in effects if own == sign]
+        ways = [way for way, own in effects if own == sign and not is_control(way)]
         if not ways:
             continue
         values = np.stack([effects[way, sign].values for way in ways], axis=1)
@@ -187,11 +195,14 @@ def _fill_ranks(table: Table, effects: Mapping[tuple[str, str], Statistic], repl
             table.fill("first", way, sign, first[place], "scorer", "measure")
 
 
-def _distances(table: Table, distances: Mapping[str, AtMeasure], means: TrialMeans) -> xr.Dataset:
+def _distances(table: Table, distances: Mapping[str, CommonDistance], means: TrialMeans) -> xr.Dataset:
     n = means.n_distance.min("arm").values
     coords = {name: table.coords[name] for name in ("sign", "measure")}
     found = {name: xr.DataArray(np.nan, coords, ("sign", "measure")) for name in ("", "_lo", "_hi")}
-    for sign, values in distances.items():
-        for end, of_end in zip(found, means.replicates.interval(values, n), strict=True):
+    limits = xr.DataArray(np.full(found[""].shape, "", dtype=object), coords, ("sign", "measure"))
+    for sign, common in distances.items():
+        limits.loc[sign] = common.limited_by
+        for end, of_end in zip(found, means.replicates.interval(common.values, n), strict=True):
             found[end].loc[sign] = of_end
-    return xr.Dataset({f"common_distance{end}": values for end, values in found.items()})
+    variables = {f"common_distance{end}": values for end, values in found.items()}
+    return xr.Dataset(variables | {"limited_by": limits})

@@ -53,9 +53,9 @@ class TrialMeans:
         return self.towards * self.change.sel(arm="clean").values
 
     @property
-    def real_distance(self) -> Float[np.ndarray, " measure"]:
+    def real_distance(self) -> Float[np.ndarray, "replicate measure"]:
         """The mean distance of the real prompts' clips."""
-        return self.distance.sel(arm="clean").values[0]
+        return self.distance.sel(arm="clean").values
 
     @property
     def signs(self) -> Int[np.ndarray, " arm"]:

@@ -4,28 +4,39 @@ A strength of one method is not comparable with that of another; how far the cli
 """
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
 from analyses.evaluation.alignment import SIGNS
+from analyses.evaluation.benchmark_spec import is_control
 from analyses.evaluation.dose_curves import DoseCurve, Key
 
 LEAST_REACH = 0.25
 """A way that does not get this part of the real prompts' distance moves the clips too little to be compared."""
 
+REAL_PROMPT = "real prompt"
+
 AtMeasure = Float[np.ndarray, "replicate measure"]
 
 
-def common_distances(
-    curves: Mapping[Key, DoseCurve],
-    real: Float[np.ndarray, " measure"],
-) -> dict[str, AtMeasure]:
+class CommonDistance(NamedTuple):
+    """The distance at which ways are compared, and what limits it in the sample, by measure.
+
+    That is the way that reaches the least, or `REAL_PROMPT`; "" if no way is compared.
+    """
+
+    values: AtMeasure
+    limited_by: list[str]
+
+
+def common_distances(curves: Mapping[Key, DoseCurve], real: AtMeasure) -> dict[str, CommonDistance]:
     """Return, by sign, the distance at which ways of steering are compared.
 
     It is the largest one that all compared ways reach: the smallest of their largest mean distances, in every replicate
-    of its own; but not more than that of the real prompts' clips. Not compared are ways without strengths of a sign,
-    and those that hardly move the clips (`LEAST_REACH`).
+    of its own; but not more than that of the real prompts' clips. Not compared are controls (`is_control`), ways
+    without strengths of a sign, and those that hardly move the clips in the sample (`LEAST_REACH`).
 
     Args:
         curves: the curves of all ways.
@@ -34,16 +45,27 @@ def common_distances(
     Returns:
         Distances by replicate and measure; NaN if no way is compared.
     """
-    found = {}
-    for sign in SIGNS:
-        reached = [curve.distance.max(axis=1) for (_, own), curve in curves.items() if own == sign]
-        if not reached:
-            continue
-        farthest = np.stack(reached)
-        compared = farthest[:, 0] >= LEAST_REACH * real
-        common = np.where(compared[:, None], farthest, np.inf).min(axis=0)
-        found[sign] = np.where(np.isfinite(common), np.minimum(common, real), np.nan)
-    return found
+    return {
+        sign: _common([(way, curve) for (way, own), curve in curves.items() if own == sign], real)
+        for sign in SIGNS
+        if any(own == sign for _, own in curves)
+    }
+
+
+def _common(curves: Sequence[tuple[str, DoseCurve]], real: AtMeasure) -> CommonDistance:
+    """Return the common distance of the ways of one sign."""
+    names = [REAL_PROMPT, *(way for way, _ in curves)]
+    farthest = np.stack([real, *(curve.distance.max(axis=1) for _, curve in curves)])
+    compared = farthest[:, 0] >= LEAST_REACH * real[0]
+    compared &= np.array([not is_control(name) for name in names])[:, None]
+    is_any = compared[1:].any(axis=0)
+    within = np.where(compared[:, None], farthest, np.inf)
+    values = np.where(is_any, within.min(axis=0), np.nan)
+    limits = [
+        names[place] if known else ""
+        for place, known in zip(within[:, 0].argmin(axis=0), is_any, strict=True)
+    ]
+    return CommonDistance(values, limits)
 
 
 def place_at(distance: Float[np.ndarray, "replicate dose measure"], wanted: AtMeasure) -> AtMeasure:

@@ -58,7 +58,7 @@ def _of_trial(
 ) -> dict[str, Interval]:
     """Return the leakage of each way of a trial to one concept, with its interval."""
     curves = own.curves(ways_of(trial))
-    distance = common_distances(curves, own.real_distance)[sign]
+    distance = common_distances(curves, own.real_distance)[sign].values
     of_judged = trial_means(trial, own.replicates, judged)
     control = _aligned(judged_own, own.replicates)
     # Of another concept, + is not the sign's direction but more of its own value.

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from analyses.evaluation.benchmark_spec import Place
+from analyses.evaluation.benchmark_spec import Place, way_name
 from analyses.sae.names import saes_of_sites
 from analyses.steering.asking import fit_vectors, prompt_method
 from analyses.steering.clip_stream import Progress
@@ -99,7 +99,7 @@ class Cell:
     @property
     def name(self) -> str:
         """The name that results show."""
-        return f"{self.method} ({self.place})"
+        return way_name(self.method, self.place)
 
     def way(self, parts: Sequence[float], sign: int) -> Way:
         """Return it as a way of steering at parts of its full strength, above 0 (`sign` 1) or below it (-1)."""

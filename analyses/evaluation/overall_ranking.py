@@ -6,6 +6,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Bool, Float
 
+from analyses.evaluation.benchmark_spec import is_control
 from analyses.evaluation.curve_summaries import statistics_of
 from analyses.evaluation.dose_curves import TrialMeans, ways_of
 from analyses.evaluation.equal_distance import common_distances
@@ -31,8 +32,9 @@ def overall_ranking(
 
     Returns:
         By (way, scorer, measure): `overall`, the mean ratio over concepts, and `overall_rank`, each with `_lo` and
-        `_hi`, and `overall_first`, the share of resamples in which the way is first. By scorer: `overall_n`, the number
-        of concepts.
+        `_hi`, and `overall_first`, the share of resamples in which the way is first. A way that does not reach the
+        distance in one of the concepts has none of them, and a control no rank. By scorer: `overall_n`, the number of
+        concepts.
     """
     of_trials = [
         _ratios(trial, own, sign) for trial, own in zip(trials.values(), means.values(), strict=True)
@@ -51,7 +53,8 @@ def overall_ranking(
         1, values.shape[0] - 2
     )  # of the right number; these pairs are those of several trials
     n = min(trial.sizes["pair"] for trial in trials.values())
-    rank, best = rank_interval(values, n, replicates)
+    methods = np.array([not is_control(way) for way in ways])[:, None, None]
+    rank, best = rank_interval(np.where(methods, values, np.nan), n, replicates)
     found = found.assign(replicates.interval(values, n, corrected=False).named("overall", *DIMS))
     return found.assign({**rank.named("overall_rank", *DIMS), "overall_first": (DIMS, best)})
 
@@ -59,7 +62,7 @@ def overall_ranking(
 def _ratios(trial: xr.Dataset, means: TrialMeans, sign: str) -> dict[str, Values]:
     """Return the ratios of each way, of the sample (twice, the second for the samples without a pair) and resamples."""
     curves = means.curves(ways_of(trial))
-    distance = common_distances(curves, means.real_distance)[sign]
+    distance = common_distances(curves, means.real_distance)[sign].values
     resamples = slice(1 + means.replicates.weights.shape[1], None)
     found = {}
     for (way, of_way), curve in curves.items():

@@ -10,6 +10,7 @@ import xarray as xr
 from matplotlib.figure import Figure as PaperFigure
 from plotly.subplots import make_subplots
 
+from analyses.evaluation.benchmark_spec import is_control
 from dashboards.drawing import palette
 from dashboards.drawing.measure import every, fitting_names, width_of, wrapped
 from dashboards.drawing.paper import POINTS, Width, new_figure, note_in_axes
@@ -21,7 +22,7 @@ from dashboards.numbers import fixed, percent, span
 from dashboards.tables.benchmark import TITLES, methods_frame
 from dashboards.tables.patching import choose, scorers
 from dashboards.tables.steering import CLEAR
-from dashboards.wording import benchmark_sample, deaf_sentences, interval, positive_value
+from dashboards.wording import benchmark_sample, deaf_sentences, distance_sentence, interval, positive_value
 from workbench.studies.study import Study
 
 ALL = "all concepts"
@@ -207,12 +208,22 @@ def write_caption(study: Study, result: xr.Dataset, table: pd.DataFrame, spec: M
         f"{about}, {at}, as a fraction of the change that the real prompt makes (0: unsteered, dashed 1: real prompt).",
         "" if spec.concept else f"Mean over concepts that the judge can hear: {_counts(table)}.",
         benchmark_sample(result, spec.scorer, spec.measure),
+        distance_sentence(result, spec.measure, spec.concept),
         "Ordered by the mean over the directions.",
+        _control_sentence(table),
         _hollow_sentence(table),
-        f"No numbers, so no row: {', '.join(left_out)}." if (left_out := _left_out(table)) else "",
+        f"Not that far from the unsteered clips, so no row: {', '.join(left_out)}."
+        if (left_out := _left_out(table))
+        else "",
         *deaf_sentences(result, spec.scorer, spec.concept),
     ]
     return " ".join(filter(None, sentences))
+
+
+def _control_sentence(table: pd.DataFrame) -> str:
+    if not any(is_control(way) for way in _parts(table)[0][1]["way"]):
+        return ""
+    return "Last, methods at all other blocks: controls, which neither limit the distance nor have a rank."
 
 
 def _counts(table: pd.DataFrame) -> str:

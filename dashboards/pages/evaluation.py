@@ -36,7 +36,7 @@ from dashboards.results import (
 )
 from dashboards.tables.benchmark import DIRECTIONS, method_of, methods, published_frame, ranking_frame
 from dashboards.tables.patching import scorers
-from dashboards.wording import benchmark_sample, deaf_sentences, interval
+from dashboards.wording import benchmark_sample, deaf_sentences, distance_sentence, interval
 from workbench.studies.study import Study
 
 PATH = "/evaluation"
@@ -52,7 +52,8 @@ CURVES_HELP = (
 )
 RANKING_HELP = (
     "What part of the real prompt's change each method makes at equal distance, the best first in the mean over both "
-    "directions. Hollow: the interval includes 0, or random vectors (grey) do as much."
+    "directions; last, methods at other blocks, which are controls without a rank. Hollow: the interval includes 0, or "
+    "random vectors (grey) do as much."
 )
 LEAKAGE_HELP = (
     "What steering each concept does to all of them, at equal distance: the change as a fraction of what the judged "
@@ -83,7 +84,11 @@ NUMBERS = {
         "The strength that makes the distance at which methods are compared.",
     ),
     "ratio_at": ("of the real", ".2f", "The change as a fraction of the one that the real prompt makes."),
-    "rank": ("rank", ".1f", "The place among the methods: 1 is the best."),
+    "rank": (
+        "rank",
+        ".1f",
+        "The place among the methods: 1 is the best. Controls at other blocks have none.",
+    ),
 }
 """The columns of numbers: their headings, their d3 formats, and what they are."""
 WIDTHS = dict(zip(NUMBERS, (76, 68, 56, 78, 76, 92, 56), strict=True))
@@ -411,7 +416,12 @@ def facts(result: xr.Dataset, now: dict[str, str]) -> Component:
             "`workbench steer evaluate` without `--protocol published` for those."
         )
         return html.Ul([html.Li(with_code(sentence))], className="notes")
-    sentences = [benchmark_sample(result, now["scorer"], now["measure"]), *_controls_of(result, now)]
+    concept = "" if now["concept"] == EVERY else now["concept"]
+    sentences = [
+        benchmark_sample(result, now["scorer"], now["measure"]),
+        distance_sentence(result, now["measure"], concept),
+        *_controls_of(result, now),
+    ]
     if now["concept"] == EVERY:
         sentences.append(
             f"The curves are those of {result['concept'].values[0]}: choose a concept to see its own."

@@ -8,6 +8,7 @@ import pandas as pd
 import xarray as xr
 
 from analyses.evaluation.alignment import alignment
+from analyses.evaluation.benchmark_spec import is_control
 from dashboards.tables.steering import CLEAR
 
 DIRECTIONS = {"positive": "towards", "negative": "away"}
@@ -26,7 +27,7 @@ STRICT = {
     "arm": ("row", "strength", "role", "null_of"),
     "sign concept": ("n_pairs", "n_seeds"),
     "sign concept scorer": (*_with_ends("control"), "interpretable", "reason", "selected_by"),
-    "sign concept measure": _with_ends("common_distance"),
+    "sign concept measure": (*_with_ends("common_distance"), "limited_by"),
     "sign concept way measure": ("strength_at_distance",),
     "sign concept arm scorer": _with_ends("effect", "ratio"),
     "sign concept arm measure": _with_ends("distance", "preservation"),
@@ -53,7 +54,7 @@ _CELLS_OF_TADA = {
     "sae": "sae-features",
 }
 _JUDGES_OF_TADA = {"muqt": "TADA MuQ", "clap": "TADA CLAP"}
-TEXTS = ("row", "role", "null_of", "reason", "selected_by")
+TEXTS = ("row", "role", "null_of", "reason", "selected_by", "limited_by")
 
 
 def ranking_frame(result: xr.Dataset, scorer: str = "", measure: str = "") -> pd.DataFrame:
@@ -205,9 +206,10 @@ def methods_frame(result: xr.Dataset, concept: str = "", scorer: str = "", measu
     It is of one concept or, without one, the mean over those that the judge can hear. Columns: direction, way, ratio
     (of the wanted change, as a fraction of the real prompt's) with its interval; band_lo and band_hi, where random
     vectors at the same blocks lie (of one concept); rank with its interval; first, the share of resamples in which the
-    way is the first; n, the number of pairs or concepts; status: why there are no numbers, or ""; and verdict: "clear",
-    "not clear" (the interval includes 0), "inside random band" or "undefined". The best has the largest ratio in the
-    mean over the directions.
+    way is the first; n, the number of pairs or concepts; common_distance, the distance, and limited_by, the way that
+    reaches no farther or the real prompt (of one concept); status: why there are no numbers, or ""; and verdict:
+    "clear", "not clear" (the interval includes 0), "inside random band" or "undefined". The best has the largest ratio
+    in the mean over the directions; controls, which have no rank, come last.
     """
     one = of_judge(result, scorer, measure)
     rows = []
@@ -219,6 +221,7 @@ def methods_frame(result: xr.Dataset, concept: str = "", scorer: str = "", measu
     frame["verdict"] = [_verdict(row) for row in rows]
     means = frame.groupby("way")["ratio"].mean()
     order = means.sort_values(ascending=False, kind="stable", na_position="last").index.tolist()
+    order.sort(key=is_control)
     frame["place"] = frame["way"].map(order.index)
     return frame.sort_values("place", kind="stable", ignore_index=True).drop(columns="place")
 
@@ -247,6 +250,8 @@ def _of_concept(part: xr.Dataset) -> list[dict[str, Any]]:
                 **{f"rank{end}": float(of_way[f"rank{end}"]) for end in ENDS},
                 "first": float(of_way["first"]),
                 "n": int(part["n_pairs"]),
+                "common_distance": float(part["common_distance"]),
+                "limited_by": str(part["limited_by"].values),
                 "status": str(part["reason"].values),
             }
         )
@@ -263,6 +268,8 @@ def _of_all(part: xr.Dataset) -> list[dict[str, Any]]:
             **{f"rank{end}": float(part[f"overall_rank{end}"].sel(way=way)) for end in ENDS},
             "first": float(part["overall_first"].sel(way=way)),
             "n": n,
+            "common_distance": np.nan,
+            "limited_by": "",
             "status": "" if n else "the judge does not tell the real prompts of any concept apart",
         }
         for way in part["way"].values.tolist()

@@ -14,7 +14,8 @@ from tests.analyses.evaluation.simulated_trial import simulated_trial
 CONCEPTS = ("mood", "tempo")
 SLOPES = {"caa (localised)": 0.4, "caa (all)": 0.2, "pci (others)": 0.3}
 """Change of the score per unit of strength; the real prompt changes it by 1."""
-ORDER = ["caa (localised)", "pci (others)", "caa (all)"]
+ORDER = ["caa (localised)", "caa (all)", "pci (others)"]
+"""The methods, the best first, and the control, which is not compared."""
 JUDGES = {"embedded": 1.0, "deaf": 0.0}
 STRENGTHS = (1.0, 2.0)
 DISTANCE = 1.0
@@ -42,7 +43,7 @@ def _benchmark(protocol: Protocol) -> xr.Dataset:
     ):  # mixed models, which no figure shows, would take most of the time
         patch.setattr(curve_summaries, "mixed_slope", lambda *_: NO_SLOPE)
         result = benchmark_result(trials, protocol, RESAMPLES)
-    result.attrs |= {"kind": "steering-benchmark", "schema_version": 2, "protocol": protocol}
+    result.attrs |= {"kind": "steering-benchmark", "schema_version": 3, "protocol": protocol}
     return result.assign_attrs(warnings=WARNING)
 
 

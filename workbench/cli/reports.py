@@ -117,7 +117,7 @@ def report_steering(study: "Study", name: str) -> None:
 def report_benchmark(study: "Study", name: str, published: "pd.DataFrame | None" = None) -> None:
     """Print what each method does by each judge; with the published protocol, or `published` areas, those beside."""
     from dashboards.summaries import benchmark_summary, published_summary
-    from dashboards.wording import deaf_sentences
+    from dashboards.wording import deaf_sentences, distance_sentence
 
     result = _where(study, name)
     is_strict = result.attrs["protocol"] == "strict"
@@ -128,6 +128,9 @@ def report_benchmark(study: "Study", name: str, published: "pd.DataFrame | None"
             print_table(f"TADA's areas, judge {scorer}", published_summary(result, scorer, published))
         for sentence in deaf_sentences(result, scorer) if is_strict else ():
             _say(sentence)
+    if is_strict:
+        for measure in result["measure"].values.tolist():
+            _say(distance_sentence(result, measure))
     for sentence in result.attrs.get("warnings", "").splitlines():
         _say(sentence)
     _say_next(study, "dashboard")

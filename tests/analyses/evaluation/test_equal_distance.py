@@ -1,10 +1,12 @@
 """Ways of steering at equal distance: curves by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from analyses.evaluation.dose_curves import DoseCurve
-from analyses.evaluation.equal_distance import common_distances, place_at, strength_at, value_at
+from analyses.evaluation.equal_distance import REAL_PROMPT, common_distances, place_at, strength_at, value_at
 from tests.tolerances import assert_close
 
 STRENGTH = np.array([0.0, 1.0, 2.0, 4.0])
@@ -50,9 +52,26 @@ def test_the_common_distance_is_the_largest_that_all_reach_and_not_beyond_the_re
         ("far", "positive"): curve([0, 4, 6, 5]),
         ("far", "negative"): curve([0, 4, 6, 5]),
     }
-    real = np.array([4.0])
-    common = common_distances(curves, real)
-    assert {sign: float(values[0, 0]) for sign, values in common.items()} == {"positive": 3, "negative": 4}
+    common = common_distances(curves, np.array([[4.0]]))
+    found = {sign: (float(each.values[0, 0]), each.limited_by) for sign, each in common.items()}
+    assert found == {"positive": (3, ["near"]), "negative": (4, [REAL_PROMPT])}
     # The first hardly moves the clips, beside real prompts' that are 20 away, and the others do not beside 100.
-    assert common_distances(curves, np.array([20.0]))["positive"][0, 0] == 6
-    assert np.isnan(common_distances(curves, np.array([100.0]))["positive"]).all()
+    assert common_distances(curves, np.array([[20.0]]))["positive"].values[0, 0] == 6
+    none = common_distances(curves, np.array([[100.0]]))["positive"]
+    assert np.isnan(none.values).all() and none.limited_by == [""]
+
+
+def test_a_control_does_not_limit_the_common_distance() -> None:
+    curves = {
+        ("far (all)", "positive"): curve([0, 4, 6, 8]),
+        ("near (others)", "positive"): curve([0, 1, 2, 3]),
+    }
+    common = common_distances(curves, np.array([[10.0]]))["positive"]
+    assert common.values[0, 0] == 8 and common.limited_by == ["far (all)"]
+
+
+def test_the_real_prompts_distance_is_that_of_each_resample() -> None:
+    far = curve([0, 4, 6, 8])
+    twice = replace(far, distance=np.concatenate([far.distance] * 2), change=np.concatenate([far.change] * 2))
+    common = common_distances({("far", "positive"): twice}, np.array([[4.0], [3.0]]))["positive"]
+    assert common.values[:, 0].tolist() == [4, 3]

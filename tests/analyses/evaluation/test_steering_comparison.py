@@ -12,6 +12,7 @@ from analyses.evaluation.steering_comparison import compare
 from tests.analyses.evaluation.simulated_trial import simulated_trial
 
 LEAK = -0.25
+CONTROL = "strong (others)"
 
 
 def of_tempo(trial: xr.Dataset) -> xr.Dataset:
@@ -40,10 +41,11 @@ def found() -> xr.Dataset:
         (-2.0, -1.0),
         {"noise": 0.02, "nulls": 0, "seeds": 1, "judges": {"one": 1.0}},
     )
-    three = {"strong": 0.4, "weak": 0.1, "third": 0.2}
+    two = {"strong": 0.4, "weak": 0.1, CONTROL: 0.3}
+    three = two | {"third": 0.2}
     moods = [
-        simulated_trial(strengths=up, **common),
-        away(simulated_trial(strengths=down, **common)),
+        simulated_trial(two, up, **common),
+        away(simulated_trial(two, down, **common)),
     ]
     tempos = [
         of_tempo(simulated_trial(three, up, prompts="other", seed=1, **common)),
@@ -80,16 +82,24 @@ def test_leakage_is_in_units_of_what_the_judged_concepts_prompts_do(found: xr.Da
 
 
 def test_ways_that_all_concepts_have_are_ranked_over_them(found: xr.Dataset) -> None:
-    assert found.way.values.tolist() == ["strong", "weak", "third"]
-    assert found.overall_rank.sel(sign="positive").values.tolist()[:2] == [1, 2]
-    assert found.overall_first.sel(sign="negative").values.tolist()[:2] == [1, 0]
+    methods = found.sel(way=["strong", "weak", "third"])
+    assert methods.overall_rank.sel(sign="positive").values.tolist()[:2] == [1, 2]
+    assert methods.overall_first.sel(sign="negative").values.tolist()[:2] == [1, 0]
     assert found.overall.sel(way="strong").values == pytest.approx(0.8, abs=0.05)
     assert found.overall.sel(way="third").isnull().all()
     assert (found.overall_n == 2).all()
     # Among its own concept's ways, the third one is second.
-    assert found["rank"].sel(sign="positive", concept="tempo").values.tolist() == [1, 3, 2]
+    assert methods["rank"].sel(sign="positive", concept="tempo").values.tolist() == [1, 3, 2]
     assert found["rank"].sel(concept="mood", way="third").isnull().all()
     assert found.slope_status.sel(concept="mood", way="third").values.tolist() == ["", ""]
+
+
+def test_a_control_has_its_numbers_but_no_rank(found: xr.Dataset) -> None:
+    control = found.sel(way=CONTROL)
+    assert control.ratio_at_distance.values == pytest.approx(0.6, abs=0.06)
+    assert control.overall.values == pytest.approx(0.6, abs=0.06)
+    for name in ("rank", "first", "overall_rank", "overall_first"):
+        assert control[name].isnull().all(), name
 
 
 def test_warnings_name_the_concept(found: xr.Dataset) -> None:

@@ -40,8 +40,10 @@ def test_methods_stand_in_the_order_of_their_planted_slopes(study: Study, concep
         assert part["way"].tolist() == ORDER
         planted = [SLOPES[way] * max(STRENGTHS) for way in ORDER]
         np.testing.assert_allclose(part["ratio"], planted, atol=NEAR)
-        assert part["rank"].tolist() == [1.0, 2.0, 3.0]
-        assert part["first"].tolist() == [1.0, 0.0, 0.0]
+        np.testing.assert_array_equal(part["rank"], [1.0, 2.0, np.nan])
+        np.testing.assert_array_equal(part["first"], [1.0, 0.0, np.nan])
+        np.testing.assert_array_equal(part["common_distance"], DISTANCE if concept else np.nan)
+        assert set(part["limited_by"]) == {"caa (localised)" if concept else ""}
         assert set(part["verdict"]) == {"clear"}
         assert (part["ratio_lo"] < part["ratio"]).all() and (part["ratio"] < part["ratio_hi"]).all()
         assert set(part["n"]) == ({6} if concept else {2})
@@ -117,7 +119,7 @@ def test_curves_are_drawn_by_place_and_begin_at_the_unsteered_run(study: Study) 
         assert all((curve.x[0], curve.y[0]) == (0.0, 0.0) for curve in curves)
         assert all(curve.x[-1] == DISTANCE for curve in curves)
         ends = {way: curve.y[-1] for way, curve in zip(SLOPES, curves, strict=True)}
-        assert sorted(ends, key=lambda way: -ends[way]) == ORDER
+        assert sorted(ends, key=lambda way: -ends[way]) == sorted(SLOPES, key=lambda way: -SLOPES[way])
         (star,) = [trace for trace in traces_of(figure, axis) if trace.name == "real prompt"]
         assert (star.x[0], star.y[0]) == (2.0, 1.0)
     names = [trace.name for trace in figure.data if trace.showlegend is not False]
@@ -230,7 +232,7 @@ def test_a_way_without_numbers_has_no_row_and_is_named(study: Study, result: xr.
     assert list(figure.layout.yaxis.ticktext) == [ORDER[0], ORDER[2]]
     assert [len(trace.x) for trace in figure.data] == [2, 2]
     told = method_ranking.write_caption(study, result, table, spec)
-    assert f"No numbers, so no row: {ORDER[1]}." in told
+    assert f"Not that far from the unsteered clips, so no row: {ORDER[1]}." in told
 
 
 def test_captions_name_value_judge_distance_and_sample(study: Study) -> None:
@@ -242,7 +244,10 @@ def test_captions_name_value_judge_distance_and_sample(study: Study) -> None:
         "95 % bootstrap intervals",
     ):
         assert words in told
-    assert "2 (towards) and 2 (away)" in caption(study, "method-ranking")
+    ranked = caption(study, "method-ranking")
+    assert "2 (towards) and 2 (away)" in ranked
+    assert "controls, which neither limit the distance nor have a rank" in ranked
+    assert "mood, away: 1.00 (limit: caa (localised)); tempo, towards: 1.00" in ranked
 
 
 @pytest.mark.parametrize("figure", NAMES)
@@ -253,7 +258,7 @@ def test_tables_for_a_paper_are_rounded(study: Study, figure: str) -> None:
     assert not pd.Series(text.split()).str.fullmatch(r"[0-9]*\.[0-9]{4,}").any()
     if figure == "method-ranking":
         assert printed[""].tolist() == ORDER
-        assert printed["rank, away"].tolist() == ["1.0 [1.0, 1.0]", "2.0 [2.0, 2.0]", "3.0 [3.0, 3.0]"]
+        assert printed["rank, away"].tolist() == ["1.0 [1.0, 1.0]", "2.0 [2.0, 2.0]", "–"]
     if figure == "leakage":
         assert list(printed) == ["steering", "steered", "mood", "tempo"]
 
