@@ -1,8 +1,9 @@
 """Configurations of webMUSHRA (https://github.com/audiolabs/webMUSHRA): its pages as items, and items as its pages.
 
-Pages of the types mushra, paired_comparison and likert_single_stimulus are read, of one type in a configuration. Three
-keys that webMUSHRA ignores are written beside its own, so that nothing is lost: `item`, `questions` and
-`referenceCondition`.
+Pages of the types mushra, paired_comparison and likert_single_stimulus are read, of one type in a configuration. Keys
+that webMUSHRA ignores are written beside its own, so that nothing is lost: `item`, `questions`, which `text` completes,
+`referenceCondition`, and the `reference` of a likert_single_stimulus page, which has the original as a player in its
+content.
 """
 
 import html
@@ -11,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import yaml
 
@@ -20,7 +22,7 @@ from workbench.listening.config import ListeningConfig, Trial
 from workbench.listening.forms import NO_DIFFERENCE, SCALE
 from workbench.listening.making import ANCHOR
 from workbench.listening.material import Item, Material, Recording
-from workbench.listening.request import Design, ListeningRequest
+from workbench.listening.request import LONGEST_TEXT, TEXT, Design, ListeningRequest
 from workbench.text_files import read_document
 from workbench.validation import name_problem, validated
 
@@ -42,6 +44,7 @@ class Page:
 
     id: str
     item: str
+    text: str
     stimuli: Mapping[str, str]
     reference: str
     reference_condition: str
@@ -84,14 +87,19 @@ def imported_material(path: Path, audio: Path, imported: Imported) -> tuple[Mate
     """Return the clips and the request of a configuration, whose audio files are relative to the folder `audio`."""
     items: dict[str, Item] = {}
     for page in imported.pages:
-        clips = {name: Recording(audio / file) for name, file in page.stimuli.items() if name != ANCHOR_35}
+        files = dict(page.stimuli)
+        if imported.design == "mushra":
+            files.pop(ANCHOR_35, None)  # it is made here, too
+        clips = {name: Recording(audio / file) for name, file in files.items()}
         reference = Recording(audio / page.reference) if page.reference else None
         pairs: tuple[tuple[str, str], ...] = ()
         if imported.design == "pairs" and reference is not None:
             pairs = tuple((page.reference_condition, name) for name in clips)
             clips, reference = {page.reference_condition: reference, **clips}, None
-        before = items.get(page.item, Item(page.item, "", {}))
-        items[page.item] = Item(page.item, "", {**before.clips, **clips}, reference, before.pairs + pairs)
+        before = items.get(page.item, Item(page.item, page.text, {}))
+        items[page.item] = Item(
+            page.item, page.text, {**before.clips, **clips}, reference, before.pairs + pairs
+        )
     every = tuple(items.values())
     asked = {
         "design": imported.design,
@@ -109,7 +117,16 @@ def write_webmushra(config: ListeningConfig, name: str) -> str:
     """Return the configuration of a listening study; its audio is in `configs/resources/NAME/` of webMUSHRA.
 
     Attention checks and headphone tests are left out: webMUSHRA has none.
+
+    Raises:
+        UserError: if a condition of MUSHRA has a name that webMUSHRA gives to its hidden reference or its anchor.
     """
+    if config.design == "mushra" and (
+        taken := [one for one in config.conditions if one in (REFERENCE, ANCHOR_35)]
+    ):
+        raise UserError(
+            f"webMUSHRA gives the name '{taken[0]}' itself. Make the study with another name of the condition."
+        )
     trials = [trial for trial in config.trials if trial.kind == "trial"]
     pages: list[Any] = [
         {
@@ -148,13 +165,14 @@ def page_id(config: ListeningConfig, trial: Trial) -> str:
 def _written_page(config: ListeningConfig, name: str, trial: Trial) -> dict[str, Any]:
     known = config.by_token
     files = {token: f"configs/resources/{name}/{token}.wav" for token in known}
-    questions = [question.replace("{text}", trial.text) for question in config.questions]
+    questions = [question.replace(TEXT, trial.text) for question in config.questions]
     page: dict[str, Any] = {
         "id": page_id(config, trial),
         "name": config.title,
         "content": "<br>".join(html.escape(question) for question in questions),
         "item": trial.item,
-        "questions": questions,
+        "questions": list(config.questions),
+        "text": trial.text,
         "showWaveform": False,
         "enableLooping": False,
     }
@@ -171,6 +189,9 @@ def _written_page(config: ListeningConfig, name: str, trial: Trial) -> dict[str,
     elif config.design == "ratings":
         scale = [{"value": point, "label": point} for point in SCALE]
         (token,) = trial.stimuli
+        if trial.reference:
+            page["content"] += _player(files[trial.reference])
+            page["reference"] = files[trial.reference]
         own = {
             "type": "likert_single_stimulus",
             "mustRate": True,
@@ -194,6 +215,11 @@ def _written_page(config: ListeningConfig, name: str, trial: Trial) -> dict[str,
     return {"type": own.pop("type"), **page, **own}
 
 
+def _player(file: str) -> str:
+    """Return the HTML of what plays the original: pages of one stimulus have no reference of their own."""
+    return f'<br>Original: <audio controls preload="auto" src="{html.escape(quote(file))}"></audio>'
+
+
 def _flat(pages: Sequence[Any]) -> Iterator[dict[str, Any]]:
     """Yield pages, those in lists, too, which may begin with the word random."""
     for page in pages:
@@ -208,6 +234,11 @@ def _page(path: Path, page: Mapping[str, Any], design: Design) -> Page:
     stimuli = page.get("stimuli")
     if problem := name_problem(name) or ("" if name else "must not be empty"):
         raise UserError(f"{path}: the id of a page {problem}.")
+    item, text = _text(page.get("item")) or name, _text(page.get("text"))
+    if problem := name_problem(item):
+        raise UserError(f"{path}: the item of the page '{name}' {problem}.")
+    if len(text) > LONGEST_TEXT:
+        raise UserError(f"{path}: the text of the page '{name}' must have at most {LONGEST_TEXT} characters.")
     if (
         not isinstance(stimuli, dict)
         or not stimuli
@@ -234,7 +265,8 @@ def _page(path: Path, page: Mapping[str, Any], design: Design) -> Page:
         questions = tuple(f"{questions[0]} (scale {number + 1})" for number in range(len(scales)))
     return Page(
         id=name,
-        item=_text(page.get("item")) or name,
+        item=item,
+        text=text,
         stimuli=stimuli,
         reference=reference,
         reference_condition=_text(page.get("referenceCondition")) or REFERENCE,
