@@ -8,8 +8,8 @@ HIDDEN_REFERENCE = 90.0
 """Rating of the hidden reference below which a MUSHRA trial counts against a listener (ITU-R BS.1534-3)."""
 
 
-class ListeningSpec(BaseModel):
-    """Which listeners are excluded, and how intervals are computed."""
+class ExclusionRules(BaseModel):
+    """Which listeners are excluded."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
@@ -34,5 +34,10 @@ class ListeningSpec(BaseModel):
         le=1,
         description="Share of a listener's trials that may be answered in less time than their clips take to play.",
     )
+
+
+class ListeningSpec(ExclusionRules):
+    """Which listeners are excluded, and how intervals are computed."""
+
     confidence: float = Field(0.95, gt=0, lt=1, description="Confidence level of the intervals.")
     seed: Seed = Field(0, description="Seed of the bootstrap.")

@@ -1,11 +1,12 @@
 """Commands for listening studies."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from analyses.listening.spec import ListeningSpec
+from analyses.listening.spec import ExclusionRules, ListeningSpec
 from cache.errors import UserError
 from cache.wording import counted
 from dashboards.address import LOCAL
@@ -136,14 +137,19 @@ def import_webmushra(
 
 
 @app.command()
+@offers(ExclusionRules)
 def export(
     folder: ListeningFolder,
     out: Annotated[Path, typer.Option("--out", help="Folder to write to, such as that of webMUSHRA.")],
+    **asked: Any,
 ) -> None:
-    """Write a listening study for webMUSHRA: its configuration, audio, and the answers so far as its result file."""
+    """Write a listening study for webMUSHRA: configuration, audio, and answers, with excluded listeners marked."""
+    from analyses.listening.exclusions import exclusions
     from workbench.listening.exchange import export_study
+    from workbench.validation import validated
 
-    for file in export_study(folder, out):
+    rules = validated(ExclusionRules, asked, "Invalid rules")
+    for file in export_study(folder, out, partial(exclusions, rules=rules)):
         output.print(str(file), soft_wrap=True)
 
 

@@ -16,7 +16,7 @@ from workbench.provenance import content_hash
 
 PREFERENCES = ("listener", "item", "first", "second", "preferred")
 RATINGS = ("listener", "item", "condition", "role", "question", "rating")
-LISTENERS = ("listener", "finished", "trials", "headphones", "checks", "fast")
+LISTENERS = ("listener", "excluded", "finished", "trials", "headphones", "checks", "fast")
 
 
 @dataclass(frozen=True)
@@ -25,9 +25,9 @@ class Answers:
 
     `preferences` (of pairs) has a row for each answer: conditions `first` and `second`, and which is preferred: 1 the
     first, 0 the second, .5 neither. `ratings` has a row for each rating of a condition: 1 to 5, or 0 to 100. Both have
-    answers to trials only. `listeners` has, of each listener who answered a trial: whether all is answered, the number
-    of trials, how many headphone tests and attention checks were answered rightly, and the share of trials answered in
-    less time than their clips take to play.
+    answers to trials only. `listeners` has, of each listener who answered a trial: why the listener was excluded before
+    an import, or "", whether all is answered, the number of trials, how many headphone tests and attention checks were
+    answered rightly, and the share of trials answered in less time than their clips take to play.
     """
 
     config: ListeningConfig
@@ -47,11 +47,24 @@ def read_answers(folder: Path) -> Answers:
     Raises:
         UserError: if the folder is no listening study, nobody has answered yet, or an answer does not fit its page.
     """
+    answers = read_any_answers(folder)
+    if answers.listeners.empty:
+        raise UserError(f"Nobody has answered {folder} yet. Run `workbench listen serve`.")
+    return answers
+
+
+def read_any_answers(folder: Path) -> Answers:
+    """Read the answers in the folder of a listening study, none if nobody has answered yet.
+
+    Raises:
+        UserError: if the folder is no listening study, or an answer does not fit its page.
+    """
     config = read_config(folder)
     store = AnswerStore(folder, study_id(config))
     by_listener: dict[int, list[Answer]] = {}
     for answer in store.answers():
         by_listener.setdefault(answer.listener, []).append(answer)
+    excluded = store.excluded()
     preferences: list[dict[str, Any]] = []
     ratings: list[dict[str, Any]] = []
     listeners: list[dict[str, Any]] = []
@@ -60,14 +73,13 @@ def read_answers(folder: Path) -> Answers:
         trials = [(step, answer) for step, answer in given if step.kind == "trial"]
         if not trials:
             continue
-        listeners.append(_behaviour(config, listener, given))
+        reason = excluded.get(listener.number, "")
+        listeners.append({"excluded": reason, **_behaviour(config, listener, given)})
         for step, answer in trials:
             if config.design == "pairs":
                 preferences.append(_preference(config, listener, step, answer))
             else:
                 ratings += _ratings(config, listener, step, answer)
-    if not listeners:
-        raise UserError(f"Nobody has answered {folder} yet. Run `workbench listen serve`.")
     return Answers(
         config,
         pd.DataFrame(preferences, columns=list(PREFERENCES)),

@@ -1,12 +1,12 @@
 """Listening studies from and for webMUSHRA, as folders: configuration, audio and results together."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from cache.errors import UserError
 from workbench.files import file_name, replacing
-from workbench.listening.answers import study_id
+from workbench.listening.answers import Answers, read_any_answers, study_id
 from workbench.listening.folder import ANSWERS, read_config, read_stimulus
 from workbench.listening.making import make_listening_study
 from workbench.listening.store import AnswerStore
@@ -40,14 +40,24 @@ def import_study(
         raise
 
 
-def export_study(folder: Path, out: Path) -> list[Path]:
+def export_study(folder: Path, out: Path, excluded: Callable[[Answers], Mapping[int, str]]) -> list[Path]:
     """Write a study as webMUSHRA's configuration, audio and, if there are answers, result file; return the files.
 
+    Args:
+        folder: the listening study.
+        out: the folder to write to.
+        excluded: returns for listeners why they are excluded, or "", which the result file says.
+
     Raises:
-        UserError: if the folder is no listening study, or a stimulus is missing.
+        UserError: if the folder is no listening study, webMUSHRA cannot run it, or a stimulus is missing.
     """
     config = read_config(folder)
     name = file_name(folder.resolve().name)
+    written = {out / CONFIGS / f"{name}.yaml": write_webmushra(config, name)}
+    if (folder / ANSWERS).exists():
+        store = AnswerStore(folder, study_id(config))
+        results = results_csv(config, store, name, excluded(read_any_answers(folder)))
+        written[out / "results" / name / FILES[config.design]] = results
     used = {
         token
         for trial in config.trials
@@ -61,11 +71,7 @@ def export_study(folder: Path, out: Path) -> list[Path]:
             except FileNotFoundError as error:
                 raise UserError(f"{error.filename} is missing. Restore {folder} from a copy.") from error
             _write(out / CONFIGS / "resources" / name / f"{stimulus.token}.wav", content)
-    files = [_write(out / CONFIGS / f"{name}.yaml", write_webmushra(config, name).encode())]
-    if (folder / ANSWERS).exists():
-        results = results_csv(config, AnswerStore(folder, study_id(config)), name)
-        files.append(_write(out / "results" / name / FILES[config.design], results.encode()))
-    return files
+    return [_write(file, text.encode()) for file, text in written.items()]
 
 
 def _write(file: Path, content: bytes) -> Path:

@@ -29,6 +29,7 @@ CREATE TABLE IF NOT EXISTS shown (listener INTEGER, step INTEGER, at REAL NOT NU
 CREATE TABLE IF NOT EXISTS answers (
   listener INTEGER, step INTEGER, answers TEXT NOT NULL, seconds REAL, PRIMARY KEY (listener, step)
 );
+CREATE TABLE IF NOT EXISTS excluded (listener INTEGER PRIMARY KEY, reason TEXT NOT NULL);
 """
 
 
@@ -134,6 +135,18 @@ class AnswerStore:
                 (listener, step, json.dumps(list(answers)), seconds),
             )
             return found.rowcount == 1
+
+    def exclude(self, listener: int, reason: str) -> None:
+        """Store why a listener is excluded, where that was decided before the answers came here."""
+        with self._writing() as database:
+            database.execute("INSERT OR REPLACE INTO excluded VALUES (?, ?)", (listener, reason))
+
+    def excluded(self) -> dict[int, str]:
+        """Return why listeners are excluded, by number, as `exclude` stored it."""
+        with self._open() as database:
+            rows = database.execute("SELECT listener, reason FROM excluded").fetchall()
+        with self._damage():
+            return {int(listener): str(reason) for listener, reason in rows}
 
     def answers(self) -> list[Answer]:
         """Return all answers, by listener and page."""

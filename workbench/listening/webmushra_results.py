@@ -6,12 +6,10 @@ What its questionnaire asks listeners, such as their age and address, is used to
 import csv
 import io
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
-
-import pandas as pd
 
 from cache.errors import UserError
 from workbench.listening.config import ListeningConfig, Trial
@@ -21,7 +19,9 @@ from workbench.listening.orders import Step
 from workbench.listening.request import Design
 from workbench.listening.store import Answer, AnswerStore
 from workbench.listening.webmushra import ANCHOR_35, REFERENCE, Imported, Page, page_id
+from workbench.listening.webmushra_sessions import LISTENER, SESSION, sessions_of
 from workbench.tables import read_table, text_columns
+from workbench.validation import name_problem
 
 FILES: dict[Design, str] = {"mushra": "mushra.csv", "pairs": "paired_comparison.csv", "ratings": "lss.csv"}
 _OWN: dict[Design, tuple[str, ...]] = {
@@ -36,11 +36,17 @@ _OWN: dict[Design, tuple[str, ...]] = {
     ),
     "ratings": ("trial_id", "stimuli", "rating_time"),
 }
+_ANSWERED: dict[Design, str] = {
+    "mushra": "rating_stimulus",
+    "pairs": "choice_non_reference",
+    "ratings": "stimuli",
+}
+"""The column that tells, with the page, what a row answers."""
 _CORRECT, _INCORRECT, _UNDECIDED = "correct", "incorrect", "undecided"
 _CHOICES = (_CORRECT, _UNDECIDED, _INCORRECT)
 _SKIPPED = ("unknown", "NA", "")
-SESSION = "session_uuid"
-LISTENER = "listener"
+EXCLUDED = "excluded"
+"""A column of exported files: why a listener is excluded, or "". webMUSHRA has none of what this is decided from."""
 
 
 def import_results(path: Path, imported: Imported, config: ListeningConfig, store: AnswerStore) -> int:
@@ -51,32 +57,31 @@ def import_results(path: Path, imported: Imported, config: ListeningConfig, stor
     """
     table = read_table(path)
     columns = [*_OWN[imported.design], *_rating_columns(imported)]
-    rows = text_columns(table, columns, str(path))
+    rows = text_columns(table, [*columns, EXCLUDED], str(path))
     required = [name for name in columns if not name.endswith("_comment")]
     if missing := [name for name in required if name not in rows]:
         raise UserError(f"{path} must have the column '{missing[0]}', as webMUSHRA writes it.")
-    others = [str(name) for name in table.columns if name not in columns]
-    who = (
-        text_columns(table, others, str(path)).agg("\n".join, axis=1)
-        if others
-        else pd.Series("", table.index)
-    )
-    listeners = [
-        _pages(path, imported, config, rows.loc[session].to_dict("records"))
-        for session in _sessions(rows, who, imported.design)
-    ]
-    for answered in listeners:
-        steps = (*(step for step, _, _ in answered), Step(kind="end"))
+    answered = list(zip(rows["trial_id"], rows[_ANSWERED[imported.design]], strict=True))
+    asked = [str(name) for name in table.columns if str(name) not in rows]
+    sessions = [rows.loc[labels].to_dict("records") for labels in sessions_of(path, table, answered, asked)]
+    listeners = [(_pages(path, imported, config, session), _excluded(path, session)) for session in sessions]
+    for pages, reason in listeners:
+        steps = (*(step for step, _, _ in pages), Step(kind="end"))
         listener = store.add_listener(partial(_same, steps))
         if listener is None:
             raise UserError(f"{path} has more listeners than a listening study can have.")
-        for place, (_, numbers, seconds) in enumerate(answered):
+        for place, (_, numbers, seconds) in enumerate(pages):
             store.save(listener.number, place, numbers, seconds)
+        if reason:
+            store.exclude(listener.number, reason)
     return len(listeners)
 
 
-def results_csv(config: ListeningConfig, store: AnswerStore, name: str) -> str:
-    """Return the answers to a study's trials as webMUSHRA's result file; listeners are numbers."""
+def results_csv(config: ListeningConfig, store: AnswerStore, name: str, excluded: Mapping[int, str]) -> str:
+    """Return the answers to a study's trials as webMUSHRA's result file; listeners are numbers.
+
+    `excluded` has the reasons why listeners are excluded; their answers are written, too, and marked by it.
+    """
     listeners = {listener.number: listener for listener in store.listeners()}
     n = len(config.questions)
     ratings = ["stimuli_rating"] if n == 1 else [f"stimuli_rating{place + 1}" for place in range(n)]
@@ -85,14 +90,17 @@ def results_csv(config: ListeningConfig, store: AnswerStore, name: str) -> str:
         own = [own[0], *ratings, *own[1:]]
     session = [SESSION] if config.design == "mushra" else []
     text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, ["session_test_id", LISTENER, *session, *own], lineterminator="\n")
+    writer = csv.DictWriter(
+        text, ["session_test_id", LISTENER, EXCLUDED, *session, *own], lineterminator="\n"
+    )
     writer.writeheader()
     for answer in store.answers():
         step = listeners[answer.listener].steps[answer.step]
         if step.kind != "trial":
             continue
         for row in _result_rows(config, step, answer, ratings):
-            first = {"session_test_id": name, LISTENER: answer.listener}
+            reason = excluded.get(answer.listener, "")
+            first = {"session_test_id": name, LISTENER: answer.listener, EXCLUDED: reason}
             of_session = {SESSION: f"listener-{answer.listener}"} if session else {}
             writer.writerow(
                 {**first, **of_session, "trial_id": page_id(config, config.trials[step.number]), **row}
@@ -137,22 +145,15 @@ def _rating_columns(imported: Imported) -> list[str]:
     return ["stimuli_rating"] if n == 1 else [f"stimuli_rating{place + 1}" for place in range(n)]
 
 
-def _sessions(rows: pd.DataFrame, who: pd.Series, design: Design) -> Iterator[list[Any]]:
-    """Yield the rows of each session: it ends where another listener begins, or something is answered again."""
-    names = {"mushra": "rating_stimulus", "pairs": "choice_non_reference", "ratings": "stimuli"}
-    session: list[Any] = []
-    seen: set[tuple[str, str]] = set()
-    before = None
-    for label, trial, stimulus, listener in zip(
-        rows.index, rows["trial_id"], rows[names[design]], who, strict=True
-    ):
-        if session and (listener != before or (trial, stimulus) in seen):
-            yield session
-            session, seen = [], set()
-        session.append(label)
-        seen.add((trial, stimulus))
-        before = listener
-    yield session
+def _excluded(path: Path, session: Sequence[Mapping[str, str]]) -> str:
+    """Return why the listener of a session is excluded, or ""."""
+    reason, *others = dict.fromkeys(row.get(EXCLUDED, "") for row in session)
+    if others or (problem := name_problem(reason)):
+        told = "has several cells for one listener" if others else problem
+        raise UserError(
+            f"{path}: the column '{EXCLUDED}' {told}. Give the same reason in all of a listener's rows."
+        )
+    return reason
 
 
 def _pages(

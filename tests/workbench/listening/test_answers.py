@@ -36,8 +36,24 @@ def test_preferences_are_of_conditions_wherever_their_clips_stood(table: Path, t
         assert row.preferred == float(order.index(row.first) > order.index(row.second))
     assert len(found.preferences) == 6 + 5
     assert found.listeners.to_dict("records") == [
-        {"listener": 0, "finished": True, "trials": 6, "headphones": 6, "checks": 2, "fast": 0.0},
-        {"listener": 1, "finished": False, "trials": 5, "headphones": 6, "checks": 0, "fast": 1.0},
+        {
+            "listener": 0,
+            "excluded": "",
+            "finished": True,
+            "trials": 6,
+            "headphones": 6,
+            "checks": 2,
+            "fast": 0.0,
+        },
+        {
+            "listener": 1,
+            "excluded": "",
+            "finished": False,
+            "trials": 5,
+            "headphones": 6,
+            "checks": 0,
+            "fast": 1.0,
+        },
     ]
 
 
