@@ -280,13 +280,13 @@ def use(study: Study, other: Path, port: int, chromium: str | None) -> dict[str,
             print(f"{what}: {time.perf_counter() - began:.0f} s", flush=True)
 
         each("maps", maps_of(study), click_all)
-        each("interactions", paths, interact)
         each("back_and_forward", paths, go_back)
         each("two_tabs", paths, lambda tab, path: use_two(tab, Tab(context, address, faults), path))
         sounding = [view for view in PLAYING if view.partition("?")[0] in paths]
         each("sound", sounding, lambda tab, view: play(tab, view, study))
         each("wrong_addresses", ["all pages"], lambda tab, _: go_wrong(tab))
         metrics["seconds_until_results_appear"] = appear(study, context, address, faults)
+        each("interactions", paths, interact)
         browser.close()
     return {**metrics, "faults": faults, "load": os.getloadavg()[0]}
 
