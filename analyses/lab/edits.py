@@ -15,6 +15,7 @@ from analyses.lab.request import (
     PromptEdit,
     SliderEdit,
     SteerEdit,
+    check_steps,
     schedule,
 )
 from analyses.sae.names import check_has, has_sae, load_sae, sae_folder
@@ -102,7 +103,7 @@ def edits_of(edits: Sequence[LabEdit], place: Place) -> tuple[Edit, ...]:
 
 def _patch(place: Place, edit: PatchEdit) -> tuple[Edit, ...]:
     source = place.other(edit.prompt)
-    window: WindowOptions = {**_window(edit), "segments": edit.segments}
+    window: WindowOptions = {**_window(edit, place), "segments": edit.segments}
     return (patch(place.sites(edit), source, target=edit.target, **window),)
 
 
@@ -112,7 +113,7 @@ def _ablate(place: Place, edit: AblateEdit) -> tuple[Edit, ...]:
             f"The ablation '{edit.method}' takes its values from another prompt. Give that prompt."
         )
     source = () if edit.method == "zero" else place.other(edit.prompt)
-    return (ablate(place.sites(edit), edit.method, source, **_window(edit)),)
+    return (ablate(place.sites(edit), edit.method, source, **_window(edit, place)),)
 
 
 def _steer(place: Place, edit: SteerEdit) -> tuple[Edit, ...]:
@@ -173,7 +174,7 @@ def _feature(place: Place, edit: FeatureEdit) -> tuple[Edit, ...]:
             edit.strength,
             mode=edit.mode,
             ignore_gate=edit.ignore_gate,
-            **_window(edit),
+            **_window(edit, place),
         ),
     )
 
@@ -188,7 +189,8 @@ _BUILDERS: dict[type[LabEdit], Callable[..., tuple[Edit, ...]]] = {
 }
 
 
-def _window(edit: PatchEdit | AblateEdit | FeatureEdit) -> WindowOptions:
+def _window(edit: PatchEdit | AblateEdit | FeatureEdit, place: Place) -> WindowOptions:
+    check_steps(edit, place.settings.num_steps)
     return {"steps": edit.steps, "tokens": edit.tokens}
 
 

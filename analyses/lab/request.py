@@ -187,18 +187,31 @@ def schedule(edit: SteerEdit | SliderEdit | PromptEdit, n_steps: int) -> str | t
     """
     if edit.steps is None:
         return "constant"
+    check_steps(edit, n_steps)
     first, last = edit.steps
+    return tuple(float(first <= step <= last) for step in range(n_steps))
+
+
+def check_steps(edit: LabEdit, n_steps: int) -> None:
+    """Raise UserError if an edit has a step that a run of `n_steps` does not have."""
+    first, last = edit.steps or (0, 0)
     if not first <= last < n_steps:
         raise UserError(
             f"The steps of {_named(edit)} must be from 0 to {n_steps - 1}, the lower one first; got {first} to {last}."
         )
-    return tuple(float(first <= step <= last) for step in range(n_steps))
 
 
-def _named(edit: SteerEdit | SliderEdit | PromptEdit) -> str:
+def _named(edit: LabEdit) -> str:
     if isinstance(edit, PromptEdit):
         return edit.method
-    return f"'{edit.pack if isinstance(edit, SteerEdit) else edit.slider}'"
+    name = (
+        edit.pack
+        if isinstance(edit, SteerEdit)
+        else edit.slider
+        if isinstance(edit, SliderEdit)
+        else edit.kind
+    )
+    return f"'{name}'"
 
 
 def check_duration(duration: float | None, of_study: GenerationSettings) -> None:

@@ -366,7 +366,7 @@ def _row(score: Score) -> list[str]:
 
 def _signed_text(change: float, text: str) -> str:
     """A formatted change with its sign, unless it is rounded to 0."""
-    return f"+{text}" if change > 0 and float(text) > 0 else text
+    return f"+{text}" if change > 0 and any(digit in text for digit in "123456789") else text
 
 
 def _number(value: float) -> str:

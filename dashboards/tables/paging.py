@@ -15,7 +15,7 @@ LONGEST = 200
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 _COMPARED = re.compile(rf"(<=|>=|<|>|=|≤|≥)?\s*({_NUMBER})(\s*%)?")
 _RANGE = re.compile(rf"({_NUMBER})(\s*%)?\s*(?:\.\.|to|–)\s*({_NUMBER})(\s*%)?")
-RANGE_HELP = "a number, a bound such as >0.9 or <=5%, or a range such as 0.2..0.4"
+RANGE_HELP = "a number (or what rounds to it), a bound such as >0.9 or <=5%, or a range such as 0.2..0.4"
 
 ColumnName = Annotated[str, Field(max_length=100)]
 
@@ -87,7 +87,8 @@ def number_range(text: str) -> tuple[float, float, bool] | None:
     """The numbers that a text stands for (see `RANGE_HELP`): from, to, and whether both count; None if none."""
     if found := _RANGE.fullmatch(text.strip()):
         low, low_percent, high, high_percent = found.groups()
-        return _number(low, low_percent or high_percent), _number(high, high_percent), True
+        ends = sorted((_number(low, low_percent or high_percent), _number(high, high_percent)))
+        return ends[0], ends[1], True
     if not (found := _COMPARED.fullmatch(text.strip())):
         return None
     sign, digits, is_percent = found.groups()
@@ -96,7 +97,14 @@ def number_range(text: str) -> tuple[float, float, bool] | None:
         return -math.inf, number, sign != "<"
     if sign in (">", ">=", "≥"):
         return number, math.inf, sign != ">"
-    return number, number, True
+    half = _number(_half_of_last_digit(digits), is_percent)
+    return number - half, number + half, True
+
+
+def _half_of_last_digit(digits: str) -> str:
+    """Half of what the last digit of a written number counts: numbers in a table are rounded."""
+    mantissa, _, exponent = digits.lower().partition("e")
+    return f"5e{int(exponent or 0) - len(mantissa.partition('.')[2]) - 1}"
 
 
 def _number(digits: str, is_percent: str | None) -> float:

@@ -242,6 +242,20 @@ def test_a_job_of_an_earlier_server_is_told_once_and_can_be_made_again(
     assert shown(app, again)["status"] == "No edit is on: you hear the unedited clip."
 
 
+@pytest.mark.parametrize(
+    ("judge", "edited", "change"),
+    [
+        ("descriptors", 2.5e-05, "+1.5e−05"),
+        ("descriptors", 0.5e-05, "−5e−06"),
+        ("embedded", 2.5e-05, "0.000"),
+    ],
+)
+def test_changes_of_any_size_have_their_sign(judge: str, edited: float, change: str) -> None:
+    reading = Reading(judge=judge, concept="flatness", value="", text="flatness")
+    scores = Scores((Score(reading, unedited=1e-05, edited=edited),), distance=0.1)
+    assert f"TableTd('{change}')" in str(lab_result._scores(scores, is_edited=True))
+
+
 def test_a_clip_without_edits_has_the_scores_of_one_clip(app: dash.Dash, pages: Context) -> None:
     data, _ = lab.submitted(pages, LabRequest(prompt="x"), None)
     pages.jobs.wait(data["jobs"][-1], 60.0)
