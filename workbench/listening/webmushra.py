@@ -7,14 +7,13 @@ content.
 """
 
 import html
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
-
-import yaml
 
 from cache.errors import UserError
 from workbench.files import slug
@@ -145,16 +144,35 @@ def write_webmushra(config: ListeningConfig, name: str) -> str:
             "writeResults": True,
         },
     ]
-    document = {
+    settings = {
         "testname": config.title,
         "testId": name,
         "bufferSize": 2048,
         "stopOnErrors": True,
         "showButtonPreviousPage": False,
         "remoteService": "service/write.php",
-        "pages": pages,
     }
-    return yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
+    return _yaml(settings, pages)
+
+
+def _yaml(settings: Mapping[str, Any], pages: Sequence[Any]) -> str:
+    """Return a configuration with a line of JSON for each page.
+
+    webMUSHRA's reader of YAML understands neither a list that begins in the line of the one around it, nor all of what
+    PyYAML writes for long texts.
+    """
+    lines = [f"{name}: {_json(value)}" for name, value in settings.items()]
+    lines.append("pages:")
+    for page in pages:
+        if isinstance(page, list):
+            lines += ["  -", *(f"    - {_json(one)}" for one in page)]
+        else:
+            lines.append(f"  - {_json(page)}")
+    return "\n".join([*lines, ""])
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
 
 
 def page_id(config: ListeningConfig, trial: Trial) -> str:

@@ -216,6 +216,8 @@ def test_ratings_are_exported_with_the_original_and_each_item_s_text(table: Path
         source = f"configs/resources/study/{trial.reference}.wav"
         assert f'<audio controls preload="auto" src="{source}">' in pages[trial.item]["content"]
         assert (tmp_path / "web" / source).is_file()
+    # In webMUSHRA's reader, a list cannot begin in the line of the one around it.
+    assert not [line for line in file.read_text().splitlines() if line.lstrip().startswith("- -")]
     assert "“&lt;another&gt; tone”" in pages["tune 1"]["content"]
     import_study(file, tmp_path / "back", None, None, print)
     back = read_config(tmp_path / "back")
