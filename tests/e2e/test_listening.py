@@ -22,6 +22,7 @@ def test_a_table_of_files_becomes_a_table_of_scores(workbench: Workbench, tmp_pa
     assert {"analysis.nc", "analysis.csv", "analysis.tex"} <= {file.name for file in study.iterdir()}
     outcome = workbench("listen", "export", study, "--out", tmp_path / "web")
     assert outcome.code == 0, outcome
+    assert "not which is better" in " ".join(outcome.err.split())  # what webMUSHRA asks about pairs
     configuration, answers = outcome.out.split()
     outcome = workbench("listen", "import", configuration, "--answers", answers, "--out", tmp_path / "back")
     assert outcome.code == 0 and "answers of 5 listeners" in outcome.out

@@ -149,7 +149,7 @@ def export(
     from workbench.validation import validated
 
     rules = validated(ExclusionRules, asked, "Invalid rules")
-    for file in export_study(folder, out, partial(exclusions, rules=rules)):
+    for file in export_study(folder, out, partial(exclusions, rules=rules), note):
         output.print(str(file), soft_wrap=True)
 
 

@@ -40,13 +40,16 @@ def import_study(
         raise
 
 
-def export_study(folder: Path, out: Path, excluded: Callable[[Answers], Mapping[int, str]]) -> list[Path]:
+def export_study(
+    folder: Path, out: Path, excluded: Callable[[Answers], Mapping[int, str]], note: Callable[[str], None]
+) -> list[Path]:
     """Write a study as webMUSHRA's configuration, audio and, if there are answers, result file; return the files.
 
     Args:
         folder: the listening study.
         out: the folder to write to.
         excluded: returns for listeners why they are excluded, or "", which the result file says.
+        note: called with a sentence if webMUSHRA asks listeners something else.
 
     Raises:
         UserError: if the folder is no listening study, webMUSHRA cannot run it, or a stimulus is missing.
@@ -71,6 +74,11 @@ def export_study(folder: Path, out: Path, excluded: Callable[[Answers], Mapping[
             except FileNotFoundError as error:
                 raise UserError(f"{error.filename} is missing. Restore {folder} from a copy.") from error
             _write(out / CONFIGS / "resources" / name / f"{stimulus.token}.wav", content)
+    if config.design == "pairs":
+        note(
+            "webMUSHRA plays the first clip of a pair as the reference and asks which of two clips is the same, not "
+            "which is better: collect preferences with `workbench listen serve`."
+        )
     return [_write(file, text.encode()) for file, text in written.items()]
 
 

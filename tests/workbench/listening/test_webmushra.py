@@ -50,7 +50,7 @@ HEADER = (
 SCORES = {"C1": 30, "C2": 80, "reference": 100, "anchor35": 10}
 
 
-export = partial(export_study, excluded=partial(exclusions, rules=ListeningSpec()))
+export = partial(export_study, excluded=partial(exclusions, rules=ListeningSpec()), note=print)
 
 
 def results(sessions: int = 1) -> str:
