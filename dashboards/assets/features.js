@@ -30,6 +30,7 @@
     });
   }
 
+  const VIEWS = ["map", "training"]; // besides the table, as in feature_address.py
   const MOST_CORNERS = 100; // of a lasso; see feature_browser.py
 
   const ends = (range) => {
@@ -146,7 +147,9 @@
       return !sae || sae === now ? window.dash_clientside.no_update : changed({ sae, feature: "" });
     },
     tab: function (view) {
-      return changed({ view: view === "table" ? "" : view });
+      const now = new URLSearchParams(location.search).get("view");
+      const isShown = view === (VIEWS.includes(now) ? now : "table");
+      return isShown ? window.dash_clientside.no_update : changed({ view: view === "table" ? "" : view });
     },
     rows: function (set, value, against) {
       return changed({ set, value, against: isComparable(value, against) ? against : "" });

@@ -9,10 +9,16 @@ from dashboards.components.export import export_button
 from dashboards.components.text import panel
 from dashboards.drawing.screen import GRAPH_CONFIG
 
+_AXIS, _CLEAR = {"visible": False}, "rgba(0, 0, 0, 0)"
+_EMPTY = {
+    "data": [],
+    "layout": {"xaxis": _AXIS, "yaxis": _AXIS, "paper_bgcolor": _CLEAR, "plot_bgcolor": _CLEAR},
+}
+
 
 def graph(id: str) -> dcc.Graph:
-    """An empty graph for a callback to fill; it sends no data anywhere."""
-    return dcc.Graph(id=id, config=GRAPH_CONFIG, className="graph")
+    """An empty graph, without axes, for a callback to fill; it sends no data anywhere."""
+    return dcc.Graph(id=id, figure=_EMPTY, config=GRAPH_CONFIG, className="graph")
 
 
 def figure_panel(key: str, title: str, help: str, *above: Component) -> Component:
