@@ -109,12 +109,14 @@ def lines(organism: str, result: xr.Dataset, scorer: str) -> list[dict[str, str]
             "concept": row.concept,
             "direction": row.direction,
             "method": row.method,
-            "strength": f"{row.strength:g}",
+            "strength": "none" if np.isnan(row.strength) else f"{row.strength:g}",
             "change [95 %]": _with_interval(row, "effect"),
-            "kept": fixed(row.preservation),
+            "kept": "" if np.isnan(row.preservation) else fixed(row.preservation),
             "of the real prompt at equal distance [95 %]": _with_interval(row, "ratio_at"),
             "random vectors there": span(row.band_lo / row.control, row.band_hi / row.control),
-            "rank [95 %]": f"{row.rank:.1f} {span(row.rank_lo, row.rank_hi, 1)}",
+            "rank [95 %]": ""
+            if np.isnan(row.rank)
+            else f"{row.rank:.1f} {span(row.rank_lo, row.rank_hi, 1)}",
             "largest leak": leaks.get((row.concept, row.direction, row.way), ""),
             "change at all other blocks [95 %]": _with_interval(row, "effect", "_elsewhere"),
         }
@@ -134,6 +136,23 @@ def largest_leaks(result: xr.Dataset, scorer: str) -> dict[tuple[str, str, str],
         (row.concept, DIRECTIONS[row.sign], row.way): f"{row.judged} {fixed(row.leakage)}"
         for row in most.itertuples()
     }
+
+
+def distances(organism: str, result: xr.Dataset) -> list[dict[str, str]]:
+    """Return a line for each concept and direction: the distance at which methods are compared, and what limits it."""
+    return [
+        {
+            "organism": organism,
+            "concept": concept,
+            "direction": DIRECTIONS[sign],
+            "common distance [95 %]": _with_interval(_Row(one), "common_distance"),
+            "limited by": str(one["limited_by"].item()),
+            "real prompt's distance": fixed(float(one["distance"].sel(arm="clean"))),
+        }
+        for concept in result["concept"].values
+        for sign in result["sign"].values
+        for one in [result.sel(concept=concept, sign=sign).isel(measure=0)]
+    ]
 
 
 def controls(organism: str, result: xr.Dataset) -> list[dict[str, str]]:
@@ -195,9 +214,11 @@ def main(organisms: Sequence[str] = ORGANISMS) -> None:
         for judge in JUDGES
     }
     heard = [line for name, result in results.items() for line in controls(name, result)]
+    apart = [line for name, result in results.items() for line in distances(name, result)]
     took = {name: times for name, (_, times) in zip(organisms, done, strict=True)}
-    write_result("steering_benchmark", {"took": took, "controls": heard, **rows})
+    write_result("steering_benchmark", {"took": took, "controls": heard, "distances": apart, **rows})
     write_table(PAGE, "organisms-controls", pd.DataFrame(heard))
+    write_table(PAGE, "organisms-distances", pd.DataFrame(apart))
     for judge, table in rows.items():
         write_table(PAGE, f"organisms-{judge}", pd.DataFrame(table))
 

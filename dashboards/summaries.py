@@ -402,7 +402,7 @@ def benchmark_summary(result: xr.Dataset, scorer: str) -> pd.DataFrame:
             "concept": table["concept"],
             "direction": table["direction"],
             "steering": table["way"],
-            "chosen strength": table["strength"].map("{:g}".format),
+            "chosen strength": ["none" if np.isnan(one) else f"{one:g}" for one in table["strength"]],
             "there: change [95 %]": [interval(row, "effect") for _, row in table.iterrows()],
             "there: kept": table["preservation"].map(fixed),
             "strength at equal distance": table["strength_at"].map("{:.2g}".format),

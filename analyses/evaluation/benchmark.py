@@ -14,6 +14,7 @@ from analyses.evaluation.benchmark_result import DIRECTIONS, REPORT, SELECTION, 
 from analyses.evaluation.benchmark_spec import CONTROL, METHODS, BenchmarkSpec, Place
 from analyses.evaluation.held_out import HeldOut, held_out
 from analyses.evaluation.methods import Cell, Fitting, cells
+from analyses.evaluation.null_bands import FEWEST_NULLS
 from analyses.execution import Executor
 from analyses.steering.asking import asked_sites, site_set
 from analyses.steering.ladder import nulls
@@ -89,7 +90,7 @@ def questions(study: Study, spec: BenchmarkSpec) -> list[Question]:
 
 
 def check_benchmark(study: Study, model: AudioDiffusionModel, spec: BenchmarkSpec) -> list[str]:
-    """Return a sentence on each concept that has fewer pairs than asked for.
+    """Return a sentence on each concept that has fewer pairs than asked for, and on random vectors that are too few.
 
     Raises:
         UserError: if the localised blocks of a concept are unknown, none is left at a place, or a part of the full
@@ -105,7 +106,13 @@ def check_benchmark(study: Study, model: AudioDiffusionModel, spec: BenchmarkSpe
             f"The smallest part of the full strength ({min(spec.parts):g}, --part) is less than one of the {steps} "
             "steps of pci. Give a larger one, or leave pci out."
         )
-    return [sentence for question in questions(study, spec) if (sentence := _shortage(question, spec))]
+    found = [sentence for question in questions(study, spec) if (sentence := _shortage(question, spec))]
+    if spec.protocol == "strict" and 0 < spec.randoms < FEWEST_NULLS:
+        found.append(
+            f"Fewer than {FEWEST_NULLS} random vectors (--random {spec.randoms}) give no random band. Give "
+            f"{FEWEST_NULLS} or more, or 0."
+        )
+    return found
 
 
 def _shortage(question: Question, spec: BenchmarkSpec) -> str:

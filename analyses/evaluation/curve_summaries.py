@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 import xarray as xr
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 
 from analyses.evaluation.alignment import SIGNS, areas
 from analyses.evaluation.benchmark_spec import is_control
@@ -92,7 +92,7 @@ def curve_summaries(
     found: dict[str, dict[tuple[str, str], Statistic]] = defaultdict(dict)
     for (way, sign), curve in curves.items():
         table.fill("curve_n", way, sign, curve.n.astype(float), "scorer")
-        statistics = statistics_of(curve, distances[sign].values, means.control)
+        statistics = statistics_of(curve, distances[sign].values)
         for name, statistic in statistics.items():
             found[name][way, sign] = statistic
             interval = means.replicates.interval(statistic.values, statistic.n)
@@ -107,14 +107,12 @@ def curve_summaries(
     return table.dataset().merge(_distances(table, distances, means))
 
 
-def statistics_of(
-    curve: DoseCurve, distance: AtMeasure, control: Float[np.ndarray, "replicate scorer"]
-) -> dict[str, Statistic]:
+def statistics_of(curve: DoseCurve, distance: AtMeasure) -> dict[str, Statistic]:
     """Return the statistics of a curve in every replicate, at a distance at which it is compared with others."""
     place = place_at(curve.distance, distance)
     effect = value_at(curve.change, place)
     of_both = np.minimum(curve.n[:, None], curve.n_distance)
-    whole = np.where(control > 0, control, np.nan)[..., None]
+    whole = np.where(curve.control > 0, curve.control, np.nan)[..., None]
     path = areas(
         np.moveaxis(curve.distance, 1, -1)[:, None],
         np.moveaxis(curve.change, 1, -1)[:, :, None],
@@ -161,7 +159,7 @@ def _fill_bands(
 ) -> None:
     """Fill in the random bands of a way's `own` statistics, from the null ways' curves; NaN if it has too few."""
     nulls = [means.curve(null, sign) for null in nulls_of(trial, way)]
-    of_nulls = [statistics_of(null, distance, means.control) for null in nulls if null is not None]
+    of_nulls = [statistics_of(null, distance) for null in nulls if null is not None]
     for name in BANDED:
         values = [statistics[name].values[0] for statistics in of_nulls]
         ends = band(np.array(values).reshape(len(values), *own[name].values.shape[1:]))

@@ -12,7 +12,7 @@ import xarray as xr
 from jaxtyping import Float, Int
 
 from analyses.evaluation.alignment import SIGNS
-from analyses.evaluation.replicates import Replicates
+from analyses.evaluation.replicates import Replicates, Values
 from analyses.steering.effects import UNSTEERED, changes
 
 Key = tuple[str, str]
@@ -23,7 +23,9 @@ Key = tuple[str, str]
 class DoseCurve:
     """Means by strength of one way and sign, from the unsteered run on; a change the sign's way is above 0.
 
-    `strength` is without its sign; `n` and `n_distance` are the numbers of pairs that all points rest on.
+    All points rest on the same runs, those of which all clips and the real prompt's have a score, or a distance; so
+    does `control`, the difference between the real prompts. `strength` is without its sign; `n` and `n_distance` are
+    the numbers of pairs.
     """
 
     strength: Float[np.ndarray, " dose"]
@@ -31,17 +33,21 @@ class DoseCurve:
     distance: Float[np.ndarray, "replicate dose measure"]
     n: Int[np.ndarray, " scorer"]
     n_distance: Int[np.ndarray, " measure"]
+    control: Float[np.ndarray, "replicate scorer"]
 
 
 @dataclass(frozen=True)
 class TrialMeans:
     """Means of every arm of a trial, in every replicate of its pairs, and the numbers of pairs they rest on.
 
-    `towards` is the sign of what the real prompts do: -1 if those with the positive value are steered.
+    They are of `changes` and `distances` (pair, seed, arm, scorer or measure). `towards` is the sign of what
+    the real prompts do: -1 if those with the positive value are steered.
     """
 
     towards: int
     replicates: Replicates
+    changes: xr.DataArray
+    distances: xr.DataArray
     change: xr.DataArray  # (replicate, arm, scorer)
     distance: xr.DataArray  # (replicate, arm, measure)
     n_change: xr.DataArray  # (arm, scorer)
@@ -67,14 +73,21 @@ class TrialMeans:
         arms = arms_of(self.change, way, sign)
         if len(arms) < 2:
             return None
-        change, distance = self.change.sel(arm=arms), self.distance.sel(arm=arms)
+        change, n = self._complete(self.changes.sel(arm=[*arms, "clean"]))
+        distance, n_distance = self._complete(self.distances.sel(arm=[*arms, "clean"]))
         return DoseCurve(
-            abs(change.strength.values),
-            SIGNS[sign] * change.values,
-            distance.values,
-            self.n_change.sel(arm=arms).min("arm").values,
-            self.n_distance.sel(arm=arms).min("arm").values,
+            abs(self.change.strength.sel(arm=arms).values),
+            SIGNS[sign] * change[:, :-1],
+            distance[:, :-1],
+            n,
+            n_distance,
+            self.towards * change[:, -1],
         )
+
+    def _complete(self, values: xr.DataArray) -> tuple[Values, Int[np.ndarray, " cell"]]:
+        """Return the means of arms over the runs that all of them have, and the number of pairs with one."""
+        known = values.notnull().all("arm")
+        return self.replicates.means(values.where(known).values), known.any("seed").sum("pair").values
 
     def curves(self, ways: Iterable[str]) -> dict[Key, DoseCurve]:
         """Return the curves of ways of steering by way and sign, without those that have no strengths."""
@@ -99,7 +112,28 @@ def trial_means(trial: xr.Dataset, replicates: Replicates, concept: str = "") ->
         return xr.DataArray(replicates.means(values.values), coords, dims)
 
     n_change, n_distance = (known.notnull().any("seed").sum("pair") for known in (change, distance))
-    return TrialMeans(towards(trial), replicates, mean(change), mean(distance), n_change, n_distance)
+    return TrialMeans(
+        towards(trial), replicates, change, distance, mean(change), mean(distance), n_change, n_distance
+    )
+
+
+def paired_means(
+    values: xr.DataArray, whole: str, replicates: Replicates
+) -> tuple[Values, Values, Int[np.ndarray, "*cells"]]:
+    """Return the means of each arm, and those of an arm of which they are parts, over the runs that have both.
+
+    Args:
+        values: with dims pair, seed, arm and others.
+        whole: the arm.
+        replicates: of the pairs.
+
+    Returns:
+        Both means by replicate, arm and the other dims, and the numbers of pairs that they rest on.
+    """
+    of_whole = values.sel(arm=whole, drop=True).broadcast_like(values).transpose(*values.dims)
+    both = values.notnull() & of_whole.notnull()
+    part, total = (replicates.means(each.where(both).values) for each in (values, of_whole))
+    return part, total, both.any("seed").sum("pair").values
 
 
 def towards(trial: xr.Dataset) -> int:

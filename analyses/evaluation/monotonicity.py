@@ -16,7 +16,8 @@ def violations(
     """Return the share of steps of strength that go the wrong way by more than a tie, over pairs and steps.
 
     A step is from one strength to the next one, or from the unsteered run to the first, in a pair's mean over its
-    seeds. A way without effect has half of its steps wrong by noise alone, so that 0 is good and .5 is nothing.
+    seeds. Noise alone goes the wrong way in half of the steps, so that 0 is good and .5 is nothing. A way whose steps
+    are all ties changes nothing, which is no order: it has NaN.
 
     Args:
         change: changes of scores, with dims pair, seed, arm and scorer.
@@ -27,14 +28,15 @@ def violations(
 
     Returns:
         By scorer, with the percentile interval over pairs; if no two pairs differ, with the exact interval of as many
-        independent pairs (Clopper and Pearson 1934). NaN for a way without strengths of the sign.
+        independent pairs (Clopper and Pearson 1934). NaN for a way all of whose steps are ties.
     """
     arms = arms_of(change, way, sign)
     of_pair = SIGNS[sign] * change.sel(arm=arms).mean("seed").transpose("pair", "arm", "scorer").values
     steps = np.diff(of_pair, axis=1)
     wrong = np.where(np.isnan(steps), np.nan, steps < -tie)
     n = (~np.isnan(steps)).any(axis=1).sum(axis=0)
-    found = replicates.interval(replicates.means(wrong), n, corrected=False)
+    moved = replicates.means(np.where(np.isnan(steps), np.nan, np.abs(steps) > tie)) > 0
+    found = replicates.interval(np.where(moved, replicates.means(wrong), np.nan), n, corrected=False)
     low, high = (np.array(end) for end in (found.low, found.high))
     for scorer in np.flatnonzero((low == high) & (n > 1)):
         exact = stats.binomtest(round(found.value[scorer] * n[scorer]), int(n[scorer])).proportion_ci(

@@ -67,7 +67,7 @@ def _ratios(trial: xr.Dataset, means: TrialMeans, sign: str) -> dict[str, Values
     found = {}
     for (way, of_way), curve in curves.items():
         if of_way == sign:
-            ratio = statistics_of(curve, distance, means.control)["ratio_at_distance"].values
+            ratio = statistics_of(curve, distance)["ratio_at_distance"].values
             found[way] = np.concatenate([ratio[:1], ratio[:1], ratio[resamples]])
     return found
 

@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from analyses.evaluation.curve_summaries import curve_summaries
-from analyses.evaluation.dose_curves import TrialMeans, score_changes, trial_means
+from analyses.evaluation.dose_curves import TrialMeans, paired_means, score_changes, trial_means
 from analyses.evaluation.noise_floor import change_sizes, seed_changes, seed_distances
 from analyses.evaluation.positive_control import positive_control
 from analyses.evaluation.replicates import CONFIDENCE, Replicates
@@ -53,7 +53,7 @@ def summarise(
     chosen = selected(trial, of_arms, chooser)
     found = xr.merge([of_arms, curves, chosen, *floor], join="exact", compat="override")
     found = _of_interpretable(found).assign(n_pairs=trial.sizes["pair"], n_seeds=trial.sizes["seed"])
-    warnings = selection_warnings(trial, selection, found.selected_by)
+    warnings = selection_warnings(trial, selection, chosen)
     found.attrs = {
         "concept": trial.attrs["concept"],
         "confidence": CONFIDENCE,
@@ -66,15 +66,17 @@ def arm_summaries(trial: xr.Dataset, means: TrialMeans) -> xr.Dataset:
     """Return the positive control, and of each arm effect, ratio to the real prompt, distance, floor and trade-off."""
     replicates, n = means.replicates, means.n_change.values
     score = trial.score.sel(concept=trial.attrs["concept"], drop=True)
-    change, control = means.change.values, means.control[:, None]
-    ratio = means.signs[:, None] * change / np.where(control > 0, control, np.nan)
+    part, real, n_ratio = paired_means(means.changes, "clean", replicates)
+    control = means.towards * real
+    ratio = means.signs[:, None] * part / np.where(control > 0, control, np.nan)
     variables = {
-        **replicates.interval(change, n).named("effect", "arm", "scorer"),
-        **replicates.interval(ratio, n).named("ratio", "arm", "scorer"),
+        **replicates.interval(means.change.values, n).named("effect", "arm", "scorer"),
+        **replicates.interval(ratio, n_ratio).named("ratio", "arm", "scorer"),
         **replicates.interval(means.distance.values, means.n_distance.values).named(
             "distance", "arm", "measure"
         ),
         "n": (("arm", "scorer"), n),
+        "n_ratio": (("arm", "scorer"), n_ratio),
         "n_distance": (("arm", "measure"), means.n_distance.values),
     }
     labels = means.change.isel(replicate=0, drop=True).coords

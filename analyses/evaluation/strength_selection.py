@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import xarray as xr
+from jaxtyping import Float
 
 from analyses.evaluation.dose_curves import arms_of, signs_of, ways_of
 
@@ -27,7 +28,8 @@ def selected(trial: xr.Dataset, of_arms: xr.Dataset, chooser: xr.Dataset) -> xr.
     """Report each way of steering at the strength that a trial on other prompts chooses.
 
     Chosen is the arm with the largest harmonic mean of on-target, preservation and quality, on average over the judges
-    of `selecting_judges`. Which judges are interpretable is known from the trial that reports, which has more pairs.
+    of `selecting_judges`; none if all of several strengths have the same mean, such as 0. Which judges are
+    interpretable is known from the trial that reports, which has more pairs.
 
     Args:
         trial: the trial that reports.
@@ -35,7 +37,7 @@ def selected(trial: xr.Dataset, of_arms: xr.Dataset, chooser: xr.Dataset) -> xr.
         chooser: the same summaries of the trial that selects.
 
     Returns:
-        By (way, sign, scorer, measure): `selected_arm` ("" if nothing can be chosen), `selected_strength`, and what is
+        By (way, sign, scorer, measure): `selected_arm` ("" if none is chosen), `selected_strength`, and what is
         reported there, `selected_effect` and so on, with the arm's intervals. By scorer: `selected_by`, the judges that
         chose, separated by commas.
     """
@@ -61,15 +63,15 @@ def selected(trial: xr.Dataset, of_arms: xr.Dataset, chooser: xr.Dataset) -> xr.
     return found
 
 
-def selection_warnings(trial: xr.Dataset, selection: xr.Dataset | None, judges: xr.DataArray) -> list[str]:
-    """Return a sentence for each reason why selected strengths look better than they are.
+def selection_warnings(trial: xr.Dataset, selection: xr.Dataset | None, chosen: xr.Dataset) -> list[str]:
+    """Return a sentence for each reason why selected strengths look better than they are, or are missing.
 
     Args:
         trial: the trial that reports.
         selection: the trial that selects, or None for the same one.
-        judges: `selected_by`, the judges that chose, by reporting judge.
+        chosen: what `selected` returns.
     """
-    found = []
+    found, judges = [], chosen.selected_by
     if selection is None or _prompts(trial) & _prompts(selection):
         found.append(SAME_PROMPTS)
     found += [
@@ -77,7 +79,17 @@ def selection_warnings(trial: xr.Dataset, selection: xr.Dataset | None, judges: 
         for name, chose in zip(judges.scorer.values, judges.values, strict=True)
         if chose == name
     ]
-    return found
+    return found + [
+        f"{', '.join(ways)}: no strength is chosen that the judge '{scorer}' reports, as none does better than another."
+        for scorer in judges.scorer.values[judges.values != ""]
+        if (ways := _not_chosen(chosen.sel(scorer=scorer)))
+    ]
+
+
+def _not_chosen(chosen: xr.Dataset) -> list[str]:
+    """Return the ways without a chosen strength of some sign and measure."""
+    missing = (chosen.selected_arm == "").any([dim for dim in chosen.selected_arm.dims if dim != "way"])
+    return [str(way) for way in chosen.way.values[missing.values]]
 
 
 def _prompts(trial: xr.Dataset) -> set[str]:
@@ -87,13 +99,18 @@ def _prompts(trial: xr.Dataset) -> set[str]:
 def _best(
     chooser: xr.Dataset, arms: Sequence[str], judges: Sequence[str], measures: Sequence[str]
 ) -> list[str]:
-    """Return the best arm by each measure, "" where none is known."""
+    """Return the best arm by each measure, "" where none is known or none is better than another."""
     common = [arm for arm in arms if arm in chooser["arm"].values]
     merit = chooser.harmonic.sel(arm=common, scorer=list(judges)).mean("scorer")
-    return [
-        common[int(np.argmax(of_measure.fillna(-1).values))] if common and of_measure.notnull().any() else ""
-        for of_measure in (merit.sel(measure=measure) for measure in measures)
-    ]
+    return [_largest(merit.sel(measure=measure).values, common) for measure in measures]
+
+
+def _largest(merit: Float[np.ndarray, " arm"], arms: Sequence[str]) -> str:
+    """Return the arm of the largest merit, the weakest of equals; "" if all are the same or none is known."""
+    known = merit[~np.isnan(merit)]
+    if not known.size or (len(arms) > 1 and np.ptp(known) == 0):
+        return ""
+    return arms[int(np.nanargmax(merit))]
 
 
 def _at(of_arm: xr.DataArray, chosen: xr.DataArray) -> xr.DataArray:

@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float
 
-from analyses.evaluation.dose_curves import TrialMeans
+from analyses.evaluation.dose_curves import TrialMeans, paired_means
 from analyses.evaluation.replicates import Values
 from analyses.steering.effects import UNSTEERED
 
@@ -16,7 +16,7 @@ from analyses.steering.effects import UNSTEERED
 def tradeoff(means: TrialMeans, quality: xr.DataArray | None = None) -> xr.Dataset:
     """Compute on-target, preservation, quality and their harmonic mean for each arm, with percentile intervals.
 
-    Each is a ratio of means over pairs and seeds, limited to the range from 0 to 1.
+    Each is a ratio of means over the same pairs and seeds, limited to the range from 0 to 1.
 
     Args:
         means: of the trial.
@@ -29,21 +29,18 @@ def tradeoff(means: TrialMeans, quality: xr.DataArray | None = None) -> xr.Datas
         the quality as a part of the unsteered clips'. `harmonic` (arm, scorer, measure). Each with `_lo` and `_hi`.
     """
     replicates = means.replicates
-    arms = means.change["arm"].values.tolist()
-    change, distance = means.change.values, means.distance.values
-    real, unsteered = arms.index("clean"), arms.index(UNSTEERED)
-    on_target = _part(means.signs[:, None] * change, means.control[:, None])
-    preservation = 1 - _part(distance, distance[:, [real]])
-    n_change, n_distance = means.n_change.values, means.n_distance.values
+    change, real, n_change = paired_means(means.changes, "clean", replicates)
+    distance, real_distance, n_distance = paired_means(means.distances, "clean", replicates)
+    on_target = _part(means.signs[:, None] * change, means.towards * real)
+    preservation = 1 - _part(distance, real_distance)
     n_both = np.minimum(n_change[:, :, None], n_distance[:, None])
     parts = [on_target[..., None], preservation[:, :, None]]
-    kept = np.full((len(change), len(arms)), np.nan)
-    n_quality = np.zeros(len(arms), dtype=int)
+    kept = np.full(change.shape[:2], np.nan)
+    n_quality = np.zeros(change.shape[1], dtype=int)
     if quality is not None:
         rows = quality.transpose("pair", "seed", "arm")
-        mean = replicates.means(rows.values)
-        kept = _part(mean, mean[:, [unsteered]])
-        n_quality = rows.notnull().any("seed").sum("pair").values
+        mean, unsteered, n_quality = paired_means(rows, UNSTEERED, replicates)
+        kept = _part(mean, unsteered)
         n_both = np.minimum(n_both, n_quality[:, None, None])
         parts.append(kept[:, :, None, None])
     together = harmonic_mean(*np.broadcast_arrays(*parts))

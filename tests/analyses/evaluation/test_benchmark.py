@@ -126,10 +126,12 @@ def test_what_fails_later_is_refused_before_anything_runs(study: Study, tiny: Ac
         check_benchmark(study, tiny, asked_benchmark(study, **asked))
     with pytest.raises(UserError, match=r"0\.1, --part\) is less than one of the 2 steps"):
         check_benchmark(study, tiny, asked_benchmark(study, **{**ASKED, "parts": [0.1, 1.0]}))
-    assert check_benchmark(study, tiny, asked_benchmark(study, **{**ASKED, "pairs": 3})) == [
+    assert check_benchmark(study, tiny, asked_benchmark(study, **{**ASKED, "pairs": 3, "randoms": 0})) == [
         "tempo has fewer different prompts than asked for, if some are left to compute directions from "
         "(report, towards: 2 of 3, report, away: 2 of 3)."
     ]
+    (told,) = check_benchmark(study, tiny, asked_benchmark(study, **{**ASKED, "randoms": 2}))
+    assert told.startswith("Fewer than 3 random vectors (--random 2) give no random band.")
 
 
 def of_sign(steered: str, strengths: tuple[float, ...], **how: Any) -> xr.Dataset:

@@ -15,9 +15,8 @@ STRENGTH = np.array([0.0, 1.0, 2.0, 4.0])
 def curve(distance: list[float]) -> DoseCurve:
     """A curve of one replicate with twice its strengths as changes."""
     change = 2 * STRENGTH[None, :, None]
-    return DoseCurve(
-        STRENGTH, change, np.array(distance, dtype=float)[None, :, None], np.array([8]), np.array([8])
-    )
+    far = np.array(distance, dtype=float)[None, :, None]
+    return DoseCurve(STRENGTH, change, far, np.array([8]), np.array([8]), np.ones((1, 1)))
 
 
 @pytest.mark.parametrize(
@@ -72,6 +71,9 @@ def test_a_control_does_not_limit_the_common_distance() -> None:
 
 def test_the_real_prompts_distance_is_that_of_each_resample() -> None:
     far = curve([0, 4, 6, 8])
-    twice = replace(far, distance=np.concatenate([far.distance] * 2), change=np.concatenate([far.change] * 2))
+    change, distance, control = (
+        np.concatenate([each] * 2) for each in (far.change, far.distance, far.control)
+    )
+    twice = replace(far, change=change, distance=distance, control=control)
     common = common_distances({("far", "positive"): twice}, np.array([[4.0], [3.0]]))["positive"]
     assert common.values[:, 0].tolist() == [4, 3]

@@ -19,7 +19,7 @@ def test_steps_the_wrong_way_are_counted_over_pairs() -> None:
     }
     rows, strength, role = (list(column) for column in zip(*arms.values(), strict=True))
     change = xr.DataArray(
-        np.stack([curves, rises, -rises], axis=-1)[:, None, [0, 2, 1, 3]],
+        np.stack([curves, rises, -rises, 0 * rises], axis=-1)[:, None, [0, 2, 1, 3]],
         {
             "arm": list(arms),
             "row": ("arm", rows),
@@ -28,9 +28,10 @@ def test_steps_the_wrong_way_are_counted_over_pairs() -> None:
         },
         ("pair", "seed", "arm", "scorer"),
     )
-    found = violations(change, "way", "positive", np.full(3, 0.01), Replicates(3))
+    found = violations(change, "way", "positive", np.full(4, 0.01), Replicates(3))
     # 2 → 1 in the first pair; -.001 is a tie; two steps down in the third, whose last is unknown.
-    assert_close(found.value, [3 / 8, 0.0, 1.0])
+    assert_close(found.value[:3], [3 / 8, 0.0, 1.0])
+    assert np.isnan([end[3] for end in found]).all()  # of ties alone
     assert found.low[0] < 3 / 8 < found.high[0]
     exact = 0.025 ** (1 / 3)  # the exact interval of 3 pairs without a violation
     assert_close([found.low[1], found.high[1], found.low[2], found.high[2]], [0, 1 - exact, exact, 1])

@@ -47,6 +47,21 @@ def test_planted_effects_are_found(summary: xr.Dataset, way: str, slope: float, 
     assert of_one(summary, "first", way, sign) == (way == "strong")
 
 
+def test_ratios_and_curves_rest_on_the_runs_that_have_both_clips() -> None:
+    trial = simulated_trial({"strong": 0.5}, nulls=0, seeds=1, noise=0.0, judges={"one": 1.0})
+    # The real prompt does five times as much in a pair, in which the strongest steered clip has no score.
+    trial.score.loc[{"concept": "mood", "pair": 0, "arm": "clean"}] += 4.0
+    trial.score.loc[{"concept": "mood", "pair": 0, "arm": "strong × 2"}] = np.nan
+    found = summarise(trial, resamples=RESAMPLES).sel(scorer="one", measure="mel")
+    assert found.control == pytest.approx(1.4)
+    assert found.ratio.sel(arm="strong × 2") == pytest.approx(1.0)
+    assert found.ratio.sel(arm="strong × 1") == pytest.approx(0.5 / 1.4)
+    assert found.n_ratio.sel(arm=["strong × 1", "strong × 2"]).values.tolist() == [10, 9]
+    of_way = found.sel(way="strong", sign="positive")
+    assert of_way.ratio_at_distance == pytest.approx(1.0)
+    assert of_way.curve_n == 9
+
+
 def test_a_deaf_judge_says_nothing(summary: xr.Dataset) -> None:
     deaf = summary.sel(scorer="deaf")
     assert "not interpretable" in str(deaf.reason.values)

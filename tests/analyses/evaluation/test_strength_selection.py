@@ -54,13 +54,28 @@ def test_a_single_strength_is_reported_without_a_choice() -> None:
     assert set(found.selected_arm.values.flat) == {"strong × 2"}
 
 
+def test_no_strength_is_chosen_where_none_does_better() -> None:
+    trial, other = (
+        simulated_trial(),
+        simulated_trial({"strong": 0.4, "weak": 0.0}, noise=0.0, prompts="other"),
+    )
+    found = selected(trial, of_arms(trial), of_arms(other)).sel(sign=["positive"])
+    assert (found.selected_arm.sel(way="weak") == "").all()
+    assert found.selected_effect.sel(way="weak").isnull().all()
+    assert (found.selected_arm.sel(way="strong") != "").all()
+    told = selection_warnings(trial, other, found)
+    assert [line[:29] for line in told] == ["weak: no strength is chosen t"] * 2
+
+
 def test_the_same_prompts_or_judge_are_warned_of() -> None:
     trial, other = simulated_trial(), simulated_trial(prompts="other")
-    judges = xr.DataArray(["other", "one"], {"scorer": ["one", "other"]}, "scorer")
+    coords = {"scorer": ["one", "other"], "way": ["strong"]}
+    chosen = xr.DataArray([["strong × 1"], ["strong × 2"]], coords, ("scorer", "way"))
+    judges = xr.Dataset({"selected_arm": chosen, "selected_by": ("scorer", ["other", "one"])})
     assert selection_warnings(trial, other, judges) == []
     assert selection_warnings(trial, None, judges) == [SAME_PROMPTS]
     assert selection_warnings(trial, trial, judges) == [SAME_PROMPTS]
-    alone = xr.DataArray(["one"], {"scorer": ["one"]}, "scorer")
+    alone = judges.isel(scorer=[0]).assign(selected_by=("scorer", ["one"]))
     assert [line[:15] for line in selection_warnings(trial, other, alone)] == ["The judge 'one'"]
 
 
