@@ -109,7 +109,7 @@ class ClapScorer(ABC):
         """Return unit embeddings of clips; NaN (and a logged error) for one that is empty, silent or not finite."""
         embedded = np.full((len(audio), _EMBEDDING_DIM), np.nan)
         for number, clip in enumerate(audio):
-            fault = unscorable(clip)
+            fault = unscorable(clip.mean(axis=0, dtype=np.float64)[None])
             if not fault:
                 embedded[number] = self._embed_clip(clip, sample_rate)
             if not np.isfinite(embedded[number]).all():

@@ -134,7 +134,7 @@ class MusicnnScorer:
         return torch.from_numpy(np.log10(10_000 * power.astype(np.float16).astype(np.float32) + 1))
 
     def _fault(self, clip: Float[np.ndarray, "channel sample"], sample_rate: int) -> str:
-        if fault := unscorable(clip):
+        if fault := unscorable(clip.mean(axis=0, dtype=np.float64)[None]):
             return fault
         if clip.shape[1] < self.min_seconds * sample_rate:
             return f"it is shorter than {self.min_seconds:.3g} s"

@@ -291,7 +291,12 @@ def test_an_identity_follows_a_file_that_is_replaced(
 
 
 def test_a_silent_clip_gets_no_score(scorer: Any) -> None:
-    assert np.isnan(scorer.score(np.zeros((1, 2, 48_000), np.float32), 48_000, TEXTS)).all()
+    noise = np.random.default_rng(0).normal(scale=0.1, size=48_000).astype(np.float32)
+    for clip in (
+        np.zeros((1, 2, 48_000), np.float32),
+        np.stack([noise, -noise])[None],
+    ):  # silent in mono, too
+        assert np.isnan(scorer.score(clip, 48_000, TEXTS)).all()
 
 
 def test_an_unknown_scorer_is_refused_with_the_list() -> None:

@@ -90,14 +90,17 @@ def test_what_cannot_be_scored_is_nan_and_logged(
         scores = scorer.score(np.stack([np.zeros_like(broken), fresh[0][0], broken]), RATE, ["slow"])
         short = scorer.score(fresh[0][:1, :, : 2 * RATE], RATE, ["slow"])
         loud = scorer.score(1e5 * fresh[0][:1], RATE, ["slow"])
+        cancelling = scorer.score(np.stack([fresh[0][0, 0], -fresh[0][0, 0]])[None], RATE, ["slow"])
     assert np.isnan(scores[:, 0]).tolist() == [True, False, True]
     assert np.isnan(short).all()
     assert np.isnan(loud).all()
+    assert np.isnan(cancelling).all()
     assert [record.getMessage() for record in caplog.records] == [
         "musicnn cannot score clip 0: it is silent.",
         "musicnn cannot score clip 2: it has samples that are not finite numbers.",
         "musicnn cannot score clip 0: it is shorter than 2.98 s.",
         "musicnn cannot score clip 0: it has samples beyond ±10.",
+        "musicnn cannot score clip 0: it is silent.",
     ]
 
 
