@@ -78,9 +78,6 @@ _OPTIONAL = {"probes": ("r2", "r2_lo", "r2_hi", "r2_control", "r2_p", "descripto
 """Variables that a result has either all or none of."""
 _ROUNDING = 1e-6
 MAX_PAIRS = 10_000
-KINDS = {kind: kind for kind in ("patching", "probes", "sae", "steering")} | {
-    "benchmark": "steering-benchmark"
-}
 ROLES = {"run", "cell", "null"}
 STEERING_ROLES = ROLES | {"floor"}
 _TEXTS = {
@@ -111,8 +108,6 @@ _TEXT_LABELS = _TEXTS | {
 
 def shape_fault(result: xr.Dataset, kind: str, n_clips: int) -> str:
     """Why a complete result of `kind`, from a study with `n_clips` clips, is not valid; "" if it is."""
-    if kind in KINDS and result.attrs["kind"] != KINDS[kind]:
-        return f"has kind {str(result.attrs['kind'])[:40]!r}, not {KINDS[kind]!r}"
     optional = _OPTIONAL.get(kind, ())
     absent = [name for name in optional if name not in result]
     if absent and (len(absent) < len(optional) or "descriptor" in result.dims):

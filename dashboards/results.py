@@ -36,7 +36,7 @@ COMMANDS = {
 }
 WORDS = {**{kind: kind for kind in COMMANDS}, "benchmark": "evaluation", "sae": "autoencoder"}
 """What screens call the kinds of results."""
-_STORED_KINDS = {**{kind: kind for kind in COMMANDS}, "benchmark": "steering-benchmark"}
+STORED_KINDS = {**{kind: kind for kind in COMMANDS}, "benchmark": "steering-benchmark"}
 """What results say that they are."""
 MOST_TOLD = 4
 """Results of a kind that cannot be shown of which a page tells; the lines above all pages have the others."""
@@ -327,7 +327,7 @@ def _problem(study_path: Path, name: str, version: Identity) -> str | None:
 
 def _fault(result: xr.Dataset, kind: str) -> str:
     """Why a result of `kind` cannot be shown; "" if it can."""
-    stored, expected = str(result.attrs["kind"]), _STORED_KINDS.get(kind)
+    stored, expected = str(result.attrs["kind"]), STORED_KINDS.get(kind)
     if expected not in (None, stored):
         return f"is of the kind '{shortened(stored, LONGEST_FACT)}', not '{expected}'"
     version, read = result.attrs["schema_version"], SCHEMA_VERSIONS.get(kind)

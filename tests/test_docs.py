@@ -247,11 +247,10 @@ def test_judges_and_distances_are_described() -> None:
 
 def test_results_figures_and_sites_are_described() -> None:
     from dashboards.figures import FIGURES  # imports every drawing library: seconds
-    from dashboards.result_shapes import KINDS
-    from dashboards.results import COMMANDS
+    from dashboards.results import COMMANDS, STORED_KINDS
 
     results = (DOCS / "reference/results.md").read_text(encoding="utf-8")
-    for kind in map(KINDS.__getitem__, COMMANDS):
+    for kind in map(STORED_KINDS.__getitem__, COMMANDS):
         assert re.search(rf"^## `{kind}(-<name>)?`$", results, re.MULTILINE), kind
         assert re.search(rf"kind `{kind}`, schema version \d", results), kind
     assert all(f"| `{figure}` |" in results for figure in FIGURES)
