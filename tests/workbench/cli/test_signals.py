@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -10,6 +11,15 @@ import pytest
 from workbench.cli.signals import ENDING, ended_in_order
 
 KNOWN = [getattr(signal, name) for name in ENDING if hasattr(signal, name)]
+
+
+@pytest.fixture(autouse=True)
+def nothing_ignored() -> Iterator[None]:
+    """The tests may run with signals ignored, as below nohup."""
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in KNOWN}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.mark.parametrize("number", KNOWN)

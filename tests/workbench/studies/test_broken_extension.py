@@ -198,7 +198,8 @@ def test_a_result_from_before_the_extension_is_told_on_the_pages_and_in_figures(
     hidden, summary, _, *old = callback(app, shell, "show_state")("", "/")
     assert hidden and summary == ""
     assert old[:2] == [False, "1 result was not computed from this study as it is now."]
-    assert told[0] in str(old[2])
+    before, command, after = told[0].split("`")
+    assert f"[Div(['{before}', Code('{command}'), '{after}'])]" == str(old[2])
     cards = [str(overview._result_card(grown, kind)) for kind in ("sae", "probes")]
     assert [card.count("out of date") for card in cards] == [1, 0]
     notes: list[str] = []
