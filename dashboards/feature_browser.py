@@ -33,6 +33,10 @@ SHOWN = (
 """The columns that are sent to the browser."""
 MOST_CORNERS = 100
 """Of a lasso on the map."""
+AREA_FORM = (
+    "an area of the map is a box, four numbers with commas between, or a lasso, two numbers for each of 3 to "
+    f"{MOST_CORNERS} corners"
+)
 STARRED = "★"
 """The set of the starred features."""
 BEST_FIRST = (("best_auroc", False),)
@@ -218,16 +222,19 @@ def _places(study_path: Path, name: str, version: Identity) -> tuple[np.ndarray,
     return where, shares
 
 
-def _inside(where: np.ndarray, area: str) -> np.ndarray:
-    """Whether each place is in an area (`View.area`)."""
+def area_corners(area: str) -> np.ndarray | None:
+    """The two rows of a box or the corners of a lasso (`View.area`); None if the text is no area."""
     pairs = np.empty((0, 2))
     with suppress(ValueError):
         pairs = np.array([float(end) for end in area.split(",", MOST_CORNERS * 2)]).reshape(-1, 2)
-    if len(pairs) < 2:
-        raise UserError(
-            "An area of the map is a box, four numbers with commas between, or a lasso, two numbers for each of 3 to "
-            f"{MOST_CORNERS} corners."
-        )
+    return pairs if len(pairs) >= 2 and np.isfinite(pairs).all() else None
+
+
+def _inside(where: np.ndarray, area: str) -> np.ndarray:
+    """Whether each place is in an area (`View.area`)."""
+    pairs = area_corners(area)
+    if pairs is None:
+        raise UserError(f"{AREA_FORM[0].upper()}{AREA_FORM[1:]}.")
     if len(pairs) == 2:
         return np.asarray(((where >= pairs[:, 0]) & (where <= pairs[:, 1])).all(axis=1))
     from matplotlib.path import Path as Outline  # slow to import

@@ -15,7 +15,7 @@ from dashboards.drawing.screen import FONT
 from dashboards.links import address, page_path, read_parts, read_query
 from dashboards.names import shortened
 from dashboards.pages import PAGES
-from dashboards.pages.page import Page, Query
+from dashboards.pages.page import Choices, Page, Query
 from dashboards.results import lost_result, lost_results, outdated, problems, unfinished, unusable
 from dashboards.truth import has_truth
 from dashboards.versions import shown_version
@@ -257,7 +257,15 @@ def _lost(page: Page, study: Study, query: Query) -> list[str]:
     return of_kind or [sentence for sentence in (asked and lost_result(study, page.kind, asked),) if sentence]
 
 
-def unknown_parts(choices: dict[str, list[str]], query: Query) -> list[str]:
+def _instead(known: list[str] | str) -> str:
+    """What a part of a query may be instead, as the end of a sentence; "" if there is nothing."""
+    if isinstance(known, str):
+        return f": {known}"
+    some = ", ".join(shortened(choice, LONGEST_NAME) for choice in known[:MAX_NAMED])
+    return f" (choices: {some}{' …' if len(known) > MAX_NAMED else ''})" if some else ""
+
+
+def unknown_parts(choices: Choices, query: Query) -> list[str]:
     """One sentence for each part of a query that is not among a page's choices; many are only counted."""
     sentences = []
     for name, value in query.items():
@@ -265,10 +273,8 @@ def unknown_parts(choices: dict[str, list[str]], query: Query) -> list[str]:
         if name not in choices:
             said = f"{part}={asked}" if value else part
             sentences.append(f"'{said}' in the URL has no effect on this page.")
-        elif value and value not in choices[name]:
-            some = ", ".join(shortened(choice, LONGEST_NAME) for choice in choices[name][:MAX_NAMED])
-            some += " …" if len(choices[name]) > MAX_NAMED else ""
-            sentences.append(f"There is no {part} '{asked}' here{f' (choices: {some})' if some else ''}.")
+        elif value and (isinstance(known := choices[name], str) or value not in known):
+            sentences.append(f"There is no {part} '{asked}' here{_instead(known)}.")
     more = len(sentences) - MAX_NAMED
     return (
         [*sentences[:MAX_NAMED], f"{more} more parts of the URL have no effect."] if more > 1 else sentences

@@ -51,6 +51,7 @@
   };
   let chosen = selection(location.search); // what the address chooses of the features
   let shownSae = null; // the autoencoder in the last address
+  let told = null; // the last answer of the server on where the table has the feature that the card shows
   let wanted = null; // the row to show last: an earlier one that still waits gives up
 
   // The address with some of its parts changed; empty ones are left out.
@@ -177,7 +178,6 @@
       const query = new URLSearchParams(location.search);
       query.set("area", area.map((end) => Number(end.toPrecision(4))).join(","));
       query.delete("view");
-      query.delete("feature");
       return "?" + query.toString();
     },
     // Ask for the rows in view again, because something that they show was written.
@@ -187,6 +187,15 @@
         api.refreshInfiniteCache();
       }
       return window.dash_clientside.no_update;
+    },
+    // A sentence if the table does not show the feature that the card shows.
+    outside: function (search, ...found) {
+      const feature = new URLSearchParams(search || "").get("feature");
+      const triggers = window.dash_clientside.callback_context.triggered.map((one) => one.prop_id);
+      const places = ["features-place.data", "features-among.data"];
+      told = places.reduce((last, name, at) => (triggers.includes(name) && found[at]) || last, told);
+      const isOutside = feature && told && told.feature === feature && told.row === null;
+      return isOutside ? ` Feature ${feature}, which the card shows, is not among them.` : "";
     },
     place: function (place) {
       if (place) {

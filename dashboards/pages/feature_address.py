@@ -10,6 +10,7 @@ from dash import ClientsideFunction, Input, Output, State, no_update
 
 from dashboards.links import read_query
 from dashboards.pages import feature_map, feature_ranking, feature_sets, feature_table
+from dashboards.pages.feature_query import usable
 from dashboards.pages.feature_saes import asked_sae
 from dashboards.pages.page import Query
 from workbench.studies.study import Study
@@ -84,17 +85,21 @@ def register(app: dash.Dash, study: Study) -> None:
     ) -> tuple[Any, ...]:
         del view, version  # only say that something has changed
         query = read_query(search)
-        name, value = asked_sae(study, query), query.get("value")
-        asked = (name, asked_view(query), query.get("set", ""), value, query.get("against"))
+        name = asked_sae(study, query)
+        used = usable(study, name, query)
+        asked = (
+            *(name, asked_view(query), query.get("set", "")),
+            *(query.get(part) for part in feature_ranking.SELECTORS),
+        )
         *chosen, said = shown
         changed = (no_update if one == now else one for one, now in zip(asked, chosen, strict=True))
-        ranked = feature_ranking.ranked_by(query)
+        ranked = feature_ranking.ranked_by(used)
         offered: tuple[Any, ...] = (no_update, no_update, no_update)
         if (name, ranked) != (shown[0], said):
             values, others = feature_ranking.offered_values(study, name, query).values()
             offered = (values, others, not others)
         is_other = bool(ranked) != bool(said)
-        columns = feature_table.columns(study, name, bool(value)) if is_other else no_update
-        area = feature_map.area_said(study, name, query)
+        columns = feature_table.columns(study, name, bool(ranked)) if is_other else no_update
+        area = feature_map.area_said(study, name, used)
         lines = (area, not area, ranked)
         return (*changed, feature_sets.set_choices(study), *offered, columns, *lines)

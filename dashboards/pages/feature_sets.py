@@ -12,6 +12,7 @@ from cache.errors import UserError
 from dashboards.components.text import refusal
 from dashboards.feature_browser import STARRED, View, browser_frame, visible
 from dashboards.links import read_query
+from dashboards.pages.feature_query import usable
 from dashboards.pages.page import Query
 from dashboards.results import sae_names
 from dashboards.tables.paging import RowsRequest
@@ -96,9 +97,8 @@ def register(app: dash.Dash, study: Study) -> None:
             raise PreventUpdate
         asked = None if request is None else RowsRequest.model_validate(request)
         try:
-            said = _keep(
-                study, View.of_request(name, asked, words, read_query(search)), (of_set or "").strip()
-            )
+            query = usable(study, name, read_query(search))
+            said = _keep(study, View.of_request(name, asked, words, query), (of_set or "").strip())
         except UserError as error:
             return refusal(f"Not saved: {error}"), no_update, [no_update] * len(cards)
         shown = [card["of"].rpartition("/") for card in cards]

@@ -14,6 +14,7 @@ from dashboards.components.grid import headed, number_column
 from dashboards.components.paged_grid import TYPING_MS, paged_grid, server_filter
 from dashboards.components.text import panel
 from dashboards.feature_browser import CARRIED, View, Visible, page_of_rows, place, scored_values
+from dashboards.figures.feature import FeatureSpec
 from dashboards.links import read_query
 from dashboards.names import shortened
 from dashboards.pages import (
@@ -24,6 +25,7 @@ from dashboards.pages import (
     feature_ranking,
     feature_sets,
 )
+from dashboards.pages.feature_query import usable
 from dashboards.pages.feature_saes import asked_sae, known_sae, sae_choices
 from dashboards.pages.page import Query
 from dashboards.results import load_result
@@ -75,6 +77,8 @@ def layout(study: Study, query: Query) -> Component:
         feature_sets.selector(study, query),
         *feature_ranking.selectors(study, name, query),
     ]
+    asked = usable(study, name, query)
+    said = [html.Span(id=f"features-{part}", role="status") for part in ("count", "outside")]
     others = dcc.Link(
         "Compare with another autoencoder",
         id="features-compare",
@@ -84,11 +88,12 @@ def layout(study: Study, query: Query) -> Component:
     return panel(
         "Features",
         html.Div(controls, className="controls"),
-        feature_map.area_line(study, name, query),
-        feature_ranking.line(query),
-        dmc.Text(html.Span(id="features-count", role="status"), size="xs", c="dimmed", mb=4),
-        paged_grid("features-grid", columns(study, name, bool(query.get("value"))), height=640),
+        feature_map.area_line(study, name, asked),
+        feature_ranking.line(asked),
+        dmc.Text(said, size="xs", c="dimmed", mb=4),
+        paged_grid("features-grid", columns(study, name, bool(asked.get("value"))), height=640),
         dcc.Store(id="features-place"),
+        dcc.Store(id="features-among"),
         html.Div(id="features-sought", hidden=True),
         feature_sets.saver(),
         feature_notes.exchange(),
@@ -155,6 +160,7 @@ def register(app: dash.Dash, study: Study) -> None:
     @app.callback(
         Output("features-grid", "getRowsResponse"),
         Output("features-count", "children"),
+        Output("features-among", "data"),
         Input("features-grid", "getRowsRequest"),
         State("sae-name", "value"),
         State("feature-search", "value"),
@@ -163,14 +169,17 @@ def register(app: dash.Dash, study: Study) -> None:
     )
     def send_rows(
         request: dict[str, Any], name: str, words: str | None, search: str | None
-    ) -> tuple[Any, str]:
+    ) -> tuple[Any, str, dict[str, Any]]:
         asked = RowsRequest.model_validate(request)
-        view = View.of_request(known_sae(study, name), asked, words, read_query(search))
+        query = usable(study, known_sae(study, name), read_query(search))
+        view = View.of_request(name, asked, words, query)
         try:
             rows, shown = page_of_rows(study, view, asked.startRow, asked.endRow)
-        except UserError as error:  # such as of a concept value that there is not
-            return {"rowData": [], "rowCount": 0}, f"{error}{CLEAR_RANKING if view.value else ''}"
-        return {"rowData": rows, "rowCount": len(shown.positions)}, _counted(study, view, shown)
+        except UserError as error:  # such as of weights that are missing
+            said = f"{error}{CLEAR_RANKING if view.value else ''}"
+            return {"rowData": [], "rowCount": 0}, said, _place(study, None, view)
+        among = _place(study, feature_card.selected(study, search), view)
+        return {"rowData": rows, "rowCount": len(shown.positions)}, _counted(study, view, shown), among
 
     @app.callback(
         Output("features-place", "data"),
@@ -180,22 +189,23 @@ def register(app: dash.Dash, study: Study) -> None:
         prevent_initial_call=True,
     )
     def find_row(search: str | None, request: dict[str, Any] | None, words: str | None) -> dict[str, Any]:
-        query = read_query(search)
-        spec = feature_card.selected(study, search)
-        if spec is None:
-            return {"feature": None, "row": None}
+        query, spec = read_query(search), feature_card.selected(study, search)
         asked = None if request is None else RowsRequest.model_validate(request)
-        view = View.of_request(asked_sae(study, query), asked, words, query)
-        try:
-            return {"feature": str(spec.feature), "row": place(study, view, spec.feature)}
-        except UserError:  # the table says why
-            return {"feature": str(spec.feature), "row": None}
+        name = asked_sae(study, query)
+        return _place(study, spec, View.of_request(name, asked, words, usable(study, name, query)))
 
     app.clientside_callback(
         ClientsideFunction("features", "place"),
         Output("features-place", "id"),
         Input("features-place", "data"),
         prevent_initial_call=True,
+    )
+    app.clientside_callback(
+        ClientsideFunction("features", "outside"),
+        Output("features-outside", "children"),
+        Input("url", "search"),
+        Input("features-place", "data"),
+        Input("features-among", "data"),
     )
     app.clientside_callback(
         ClientsideFunction("features", "refresh"),
@@ -210,6 +220,17 @@ def register(app: dash.Dash, study: Study) -> None:
         Input("url", "search"),
         prevent_initial_call=True,
     )
+
+
+def _place(study: Study, spec: FeatureSpec | None, view: View) -> dict[str, Any]:
+    """A feature of the view's autoencoder, and the row in which the view has it; None without one."""
+    if spec is None or spec.name != view.name:
+        return {"feature": None, "row": None}
+    try:
+        row = place(study, view, spec.feature)
+    except UserError:  # the table says why
+        row = None
+    return {"feature": str(spec.feature), "row": row}
 
 
 def _counted(study: Study, view: View, shown: Visible) -> str:

@@ -22,8 +22,9 @@ from dashboards.pages import (
     feature_training,
 )
 from dashboards.pages.feature_address import VIEWS, asked_view
+from dashboards.pages.feature_query import area_choices
 from dashboards.pages.feature_saes import asked_sae
-from dashboards.pages.page import Page, Query
+from dashboards.pages.page import Choices, Page, Query
 from dashboards.results import load_result, sae_names
 
 PATH = "/features"
@@ -65,14 +66,13 @@ def layout(context: Context, query: Query) -> Component:
     )
 
 
-def choices(context: Context, query: Query) -> dict[str, list[str]]:
+def choices(context: Context, query: Query) -> Choices:
     """The values that this page accepts in its URL."""
     study = context.study
     names = sae_names(study)
     if not names:
         return {"sae": names}
     name = asked_sae(study, query)
-    area = {"area": [query["area"]]} if query.get("area") else {}
     known = load_result(study, f"sae-{name}")["feature"].values
     asked = feature_card.selected(study, write_query({**query, "sae": name}))
     # Not all of tens of thousands: the one that is asked for, or some to choose from.
@@ -84,7 +84,7 @@ def choices(context: Context, query: Query) -> dict[str, list[str]]:
         "colour": list(feature_map.COLOURS),
         "set": [one["value"] for one in feature_sets.set_choices(study) if one["value"]],
         **feature_ranking.offered_values(study, name, query),
-        **area,
+        "area": area_choices(query),
     }
 
 

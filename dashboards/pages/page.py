@@ -12,6 +12,8 @@ from dashboards.context import Context
 
 Query = Mapping[str, str]
 """The selection in a page's URL: names and values."""
+Choices = Mapping[str, list[str] | str]
+"""What a page accepts in its URL, by name: the values or, where the one in the URL is none, a phrase on which are."""
 
 
 def _always(context: Context) -> bool:
@@ -33,7 +35,7 @@ class Page:
     name: str
     sentence: str
     layout: Callable[[Context, Query], Component]
-    choices: Callable[[Context, Query], dict[str, list[str]]]
+    choices: Callable[[Context, Query], Choices]
     register: Callable[[dash.Dash, Context], None]
     is_linked: Callable[[Context], bool] = _always
     kind: str = ""

@@ -189,13 +189,13 @@ def test_the_page_says_what_belongs_to_other_weights(
     with weights.open("ab") as file:
         file.write(b" ")
     try:
-        answer, said = send(rows, SAE, "", "?set=loud")
+        answer, said, _ = send(rows, SAE, "", "?set=loud")
         assert (answer["rowCount"], said) == (
             0,
             f"0 of 48 features. Not shown: 2 features of this set, of an earlier autoencoder {SAE}, which had other "
             "weights. Nothing passes the set loud: clear it to see features again.",
         )
-        answer, said = send(rows, SAE, "", "")
+        answer, said, _ = send(rows, SAE, "", "")
         assert "what was written about 2 features" in said
         assert "snare" not in str(answer)
         assert "snare" not in str(feature_notes.editor(study, SAE, 5))

@@ -41,7 +41,7 @@ from dashboards.pages import (
     site_links,
 )
 from dashboards.results import load_result
-from dashboards.shell import shell
+from dashboards.shell import shell, unknown_parts
 from tests.dashboards.synthetic_study import FEATURES, STOPPED, make_study
 from tests.tolerances import assert_close
 from workbench.studies.study import Study
@@ -421,7 +421,7 @@ def test_the_table_of_features_is_sent_in_pages(app: dash.Dash, study: Study) ->
     assert {column["field"] for column in table.columnDefs if column["hide"]} == {"difference", "share"}
 
     def rows(words: str = "", search: str = "", **asked: Any) -> tuple[list[dict[str, Any]], int, str]:
-        answer, counted = send({"startRow": 0, "endRow": 100, **asked}, "tf4.cross_attn", words, search)
+        answer, counted, _ = send({"startRow": 0, "endRow": 100, **asked}, "tf4.cross_attn", words, search)
         return answer["rowData"], answer["rowCount"], counted
 
     every, count, counted = rows()
@@ -448,9 +448,58 @@ def test_the_table_of_features_is_sent_in_pages(app: dash.Dash, study: Study) ->
     shares = [row["share"] for row in some]
     assert shares == sorted(shares, reverse=True)
     assert_close(sum(shares), 1.0)
-    said = rows(search="?value=mood=sad&against=tempo=slow")[2]
-    assert said.startswith("Features have no scores")
+
+
+def test_a_ranking_without_the_autoencoders_weights_says_how_to_clear_it(tmp_path: Path) -> None:
+    study = make_study(tmp_path)
+    shutil.rmtree(study.path / "sae" / "tf4.cross_attn")
+    send = callback(create_app(study.path), feature_table, "send_rows")
+    request = {"startRow": 0, "endRow": 9}
+    answer, said, _ = send(request, "tf4.cross_attn", "", "?sae=tf4.cross_attn&value=mood=sad")
+    assert answer == {"rowData": [], "rowCount": 0}
     assert said.endswith(feature_table.CLEAR_RANKING)
+    assert send(request, "tf4.cross_attn", "", "?sae=tf4.cross_attn")[0]["rowCount"] == FEATURES
+
+
+def test_what_features_cannot_be_ranked_or_filtered_by_has_no_effect_and_is_named(
+    app: dash.Dash, study: Study
+) -> None:
+    send, name = callback(app, feature_table, "send_rows"), "tf4.cross_attn"
+
+    def sent(search: str) -> list[str]:
+        return [row["id"] for row in send({"startRow": 0, "endRow": 100}, name, "", search)[0]["rowData"]]
+
+    def named(search: str) -> list[str]:
+        query = read_query(search)
+        return unknown_parts(features.choices(Context(study), query), query)
+
+    some = sent("?area=-9,0,-9,9")
+    assert 0 < len(some) < FEATURES
+    assert sent("?area=-9,0,-9,9&value=none") == some
+    assert sent("?value=mood=sad&against=tempo=slow") == sent("?value=mood=sad")
+    for area in ("1,2", "1,2,3", "1,2,3,x", "nan,nan,nan,nan", ",".join(["1"] * 202)):
+        search = f"?area={area}"
+        assert sent(search) == sent("")
+        assert any(
+            "here: an area of the map is a box, four numbers" in sentence for sentence in named(search)
+        )
+    assert "Ranked" not in str(features.layout(Context(study), {"value": "none", "area": "1,2"}))
+    assert len(named("?area=1,2&value=none")) == 2
+    assert named("?area=-9,0,-9,9") == []
+
+
+def test_the_table_tells_where_it_has_the_selected_feature(app: dash.Dash) -> None:
+    send, name = callback(app, feature_table, "send_rows"), "tf4.cross_attn"
+
+    def place(words: str, search: str) -> dict[str, Any]:
+        found: dict[str, Any] = send({"startRow": 0, "endRow": 9}, name, words, search)[2]
+        return found
+
+    asked = f"?sae={name}&feature=7"
+    assert place("", asked) == callback(app, feature_table, "find_row")(asked, None, None)
+    assert place("nothing has this", asked) == {"feature": "7", "row": None}
+    assert place("", f"?sae={name}") == {"feature": None, "row": None}
+    assert place("", "?sae=tf3.cross_attn&feature=7") == {"feature": None, "row": None}
 
 
 def test_a_link_finds_its_row_in_the_table_as_it_is(app: dash.Dash) -> None:
@@ -460,7 +509,7 @@ def test_a_link_finds_its_row_in_the_table_as_it_is(app: dash.Dash) -> None:
     by_feature = {
         "startRow": 0, "endRow": 9, "filterModel": {}, "sortModel": [{"colId": "feature", "sort": "desc"}]
     }  # fmt: skip
-    answer, _ = callback(app, feature_table, "send_rows")(
+    answer, *_ = callback(app, feature_table, "send_rows")(
         {"startRow": at, "endRow": at + 1}, "tf4.cross_attn", "", ""
     )
     assert [row["id"] for row in answer["rowData"]] == ["7"]
@@ -511,12 +560,10 @@ def test_an_area_of_the_map_filters_the_table(app: dash.Dash, study: Study) -> N
     send = callback(app, feature_table, "send_rows")
     asked = {"startRow": 0, "endRow": 100}
     for area in (f"-9,{x},-9,9", f"-9,-9,-9,9,{x},9,{x},-9"):
-        answer, _ = send(asked, "tf4.cross_attn", "", f"?area={area}")
+        answer, *_ = send(asked, "tf4.cross_attn", "", f"?area={area}")
         assert {row["id"] for row in answer["rowData"]} == left
     triangle = send(asked, "tf4.cross_attn", "", f"?area=-9,-9,{x},-9,-9,-8")[0]["rowData"]
     assert triangle == []
-    for area in ("1,2", "1,2,3", "1,2,3,x", ",".join(["1"] * 202)):
-        assert "four numbers" in send(asked, "tf4.cross_attn", "", f"?area={area}")[1]
     click = {"points": [{"x": points[0][0], "y": points[0][1], "curveNumber": 0}]}
     search, _ = callback(app, feature_map, "select_point")(click, "?view=map", "tf4.cross_attn")
     chosen = read_query(search)

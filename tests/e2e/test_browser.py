@@ -641,6 +641,30 @@ def test_a_feature_is_found_heard_and_drawn(page: Page, address: str) -> None:
     expect(page.locator("#feature-search")).to_be_focused()
 
 
+def test_a_selected_feature_stays_on_its_card_outside_of_an_area_of_the_map(page: Page, address: str) -> None:
+    page.goto(f"{address}/features?sae=tf3.cross_attn&feature=16&view=map")
+    drawn = page.locator("#map-graph .nsewdrag")
+    expect(page.locator("#map-graph .scatterlayer .trace").first).to_be_visible()
+    box = drawn.bounding_box()
+    assert box is not None
+    outside = page.locator("#features-outside")
+    page.mouse.move(box["x"] + box["width"] - 2, box["y"] + 2)  # the feature is in the other half
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] - 2, steps=5)
+    page.mouse.up()
+    expect(page.locator("#area-said")).to_contain_text("features in an area of the map")
+    assert selection(page)["feature"] == "16"
+    expect(page.locator("#feature-numbers")).to_contain_text("16")
+    expect(outside).to_have_text("Feature 16, which the card shows, is not among them.")
+    page.locator("#area-clear").click()
+    expect(outside).to_have_text("")
+    expect(page.locator("#features-grid .ag-row-selected").first).to_have_attribute("row-id", "16")
+    page.locator("#feature-search").fill("tempo")
+    expect(outside).to_have_text("Feature 16, which the card shows, is not among them.")
+    page.locator("#features-grid .ag-center-cols-container .ag-row").first.click()
+    expect(outside).to_have_text("")
+
+
 def test_the_second_and_step_of_a_clip_are_chosen_by_key_and_click_and_marked(
     page: Page, address: str
 ) -> None:
