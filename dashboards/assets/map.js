@@ -56,6 +56,8 @@
   function pointsOf(plot, trace, curve) {
     const [xaxis, yaxis] = axes(plot, trace);
     const size = 22;
+    const markers = (trace.marker && trace.marker.size) || 0; // one for all, or one for each
+    const radius = (number) => Math.max(3, (typeof markers === "number" ? markers : markers[number]) / 2); // as Plotly's
     return [...(trace.x || [])].flatMap((value, number) => {
       const [x, y] = [xaxis.d2p(value), yaxis.d2p((trace.y || [])[number])];
       if (!Number.isFinite(x) || !Number.isFinite(y)) {
@@ -68,7 +70,7 @@
       }
       const hover = { curveNumber: curve, pointNumber: number };
       const middle = { x: xaxis._offset + x, y: yaxis._offset + y };
-      return [{ ...middle, width: size, height: size, number, place, curve, hover, subplot: subplot(trace) }];
+      return [{ ...middle, width: size, height: size, radius: radius(number), number, place, curve, hover, subplot: subplot(trace) }];
     });
   }
 

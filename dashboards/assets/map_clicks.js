@@ -9,13 +9,14 @@
   const { click, plotOf, targets } = window.workbench.maps;
   let press = null; // the last one on a graph: where, on which cells and points, and whether Plotly told of its click
 
-  // The cells and points under the mouse, the nearest first.
+  // The cell under the mouse; or the point nearest to it, and those of which a marker is under it, as Plotly finds them.
   function under(graph, event) {
     const box = plotOf(graph).getBoundingClientRect();
     const [x, y] = [event.clientX - box.left, event.clientY - box.top];
     const away = (one) => Math.hypot(one.x - x, one.y - y);
     const within = (one) => Math.abs(one.x - x) <= one.width / 2 && Math.abs(one.y - y) <= one.height / 2;
-    return targets(graph).filter(within).sort((a, b) => away(a) - away(b));
+    const found = targets(graph).filter(within).sort((a, b) => away(a) - away(b));
+    return found.filter((one, place) => one.isCell || place === 0 || away(one) <= one.radius);
   }
 
   function isSame(target, point) {

@@ -344,6 +344,36 @@ def test_a_dot_of_the_distribution_chooses_its_pair(page: Page, address: str) ->
     assert (selection(page)["pair"], selection(page)["seed"]) == ("1", "1")
 
 
+# Moves the mouse from one point of a graph to another that is near it and clicks, faster than Plotly looks; returns
+# what the clicked point is about.
+FAST_CLICK = """
+(id) => {
+  const graph = document.getElementById(id), { plotOf, targets } = window.workbench.maps;
+  const away = (a, b) => Math.hypot(a.x - b.x, a.y - b.y);
+  const pairs = targets(graph).flatMap((a, n, all) => all.slice(n + 1).map((b) => [a, b]));
+  const [from, to] = pairs.find(([a, b]) => away(a, b) > a.radius + 1 && away(a, b) < 11);
+  const layer = graph.querySelector(".nsewdrag"), box = plotOf(graph).getBoundingClientRect();
+  const at = (one) => ({ bubbles: true, clientX: box.left + one.x, clientY: box.top + one.y });
+  layer.dispatchEvent(new MouseEvent("mousemove", at(from)));
+  layer.dispatchEvent(new MouseEvent("mousemove", at(to)));
+  layer.dispatchEvent(new PointerEvent("pointerdown", at(to)));
+  layer.dispatchEvent(new MouseEvent("mousedown", at(to)));
+  document.dispatchEvent(new PointerEvent("pointerup", at(to)));
+  document.dispatchEvent(new MouseEvent("mouseup", at(to)));
+  return to.place.customdata.slice(0, 2).map(String);
+}
+"""
+
+
+def test_a_fast_click_beside_the_point_before_gives_its_own_point(page: Page, address: str) -> None:
+    page.goto(f"{address}/patching?concept=drums&arm=tf3")
+    expect_playable(page.locator("#cell-players .ab-side"), 3)
+    page.locator("#patching-pairs-graph .scatterlayer .point").first.wait_for()
+    pair, seed = page.evaluate(FAST_CLICK, "patching-pairs-graph")
+    page.wait_for_function("(asked) => new URLSearchParams(location.search).get('seed') === asked", arg=seed)
+    assert (selection(page)["pair"], selection(page)["seed"]) == (pair, seed)
+
+
 def test_a_cell_is_reached_and_chosen_by_keyboard(page: Page, address: str) -> None:
     page.goto(f"{address}/patching?concept=drums&arm=tf3")
     page.locator("#patching-graph .heatmaplayer image").first.wait_for()
