@@ -57,6 +57,7 @@ _REASONS = {
 }
 _TOO_LONG = ("too_long", "string_too_long")
 _UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
+_TAGS = ("union_tag_invalid", "union_tag_not_found")
 _MOST_LISTED = 12
 _ABSENCES = {
     "missing": "is missing",
@@ -240,6 +241,11 @@ def _sentence(problem: ErrorDetails, model: type[Any]) -> str:
     if kind in _UNKNOWN:
         *path, name = problem["loc"]
         return f"{where} is not a known name{_known(str(name), _fields(model, path))}"
+    if kind in _TAGS:
+        name = str(context["discriminator"]).strip("'")
+        tags = ", ".join(map(repr, _tags(model, problem["loc"], name)))
+        given = shown(context["tag"]) if "tag" in context else "nothing"
+        return f"{f'{where}.{name}'.strip('.')} must be one of {tags}, not {given}"
     if kind in _ABSENCES:
         return f"{where or 'it'} {_ABSENCES[kind].format(**context)}"
     if _is_nan(problem["input"]):
@@ -265,11 +271,20 @@ def _known(name: str, names: Sequence[str]) -> str:
 
 def _fields(model: Any, path: Sequence[str | int]) -> list[str]:
     """Return the names of the fields of what is at a path in a model; none if the path leads nowhere."""
+    return list(dict.fromkeys(name for kind in _kinds_at(model, path) for name in _annotations(kind)))
+
+
+def _tags(model: Any, path: Sequence[str | int], name: str) -> list[Any]:
+    """Return the values of the field `name` that tell the kinds of a union apart, which is at a path in a model."""
+    return [tag for kind in _kinds_at(model, path) for tag in get_args(_annotations(kind).get(name))]
+
+
+def _kinds_at(model: Any, path: Sequence[str | int]) -> list[Any]:
+    """Return the kinds that what is at a path in a model can have."""
     found = [model]
     for part in path:
         found = [inner for annotation in found for inner in _inside(annotation, part)]
-    kinds = [kind for annotation in found for kind in _alternatives(annotation)]
-    return list(dict.fromkeys(name for kind in kinds for name in _annotations(kind)))
+    return [kind for annotation in found for kind in _alternatives(annotation)]
 
 
 def _inside(annotation: Any, part: str | int) -> list[Any]:

@@ -272,8 +272,17 @@ def _edits(text: str, faults: list[str]) -> tuple[LabEdit, ...]:
         try:
             edits += request_of({"prompt": "-", "edits": [each]}).edits
         except UserError as error:
-            faults.append(re.sub(r"^edits\.0[. ]?", f"edit {number} ", _fault(error)))
+            faults.append(_edit_fault(number, _fault(error)))
     return tuple(edits)
+
+
+def _edit_fault(number: int, fault: str) -> str:
+    """Return what is wrong with an edit of a list, by the list's own fault, which names the edit's kind as a field."""
+    found = re.fullmatch(r"edits\.0(?:\.(?P<kind>[a-z]+)(?=\.))?(?P<dot>\.?)(?P<rest>.*)", fault, re.DOTALL)
+    if found is None:
+        return fault
+    kind = f" ({found['kind']})" if found["kind"] else ""
+    return f"edit {number}{kind}{':' if found['dot'] else ''} {found['rest'].strip()}"
 
 
 def _fault(error: UserError) -> str:
