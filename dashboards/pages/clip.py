@@ -19,7 +19,7 @@ from dashboards.links import address, change_query, read_query, write_query
 from dashboards.numbers import fixed, percent, significant
 from dashboards.pages import clip_moment
 from dashboards.pages.feature_saes import asked_sae
-from dashboards.pages.page import Page, Query
+from dashboards.pages.page import Choices, Page, Query
 from dashboards.results import load_result, sae_names
 from workbench.studies.study import Study
 
@@ -108,20 +108,32 @@ def layout(context: Context, query: Query) -> Component:
     )
 
 
-def choices(context: Context, query: Query) -> dict[str, list[str]]:
-    """The values that this page accepts in its URL; a second is any number."""
+def choices(context: Context, query: Query) -> Choices:
+    """The values that this page accepts in its URL; a second is any number up to the clip's duration."""
     study = context.study
     names = sae_names(study)
     if not names:
         return {}
-    allowed = {
+    name, clip = asked_sae(study, query), _clip(study, query)
+    steps, clips = (load_result(study, f"sae-{name}")["step"].values, study.clips.set_index("clip"))
+    seconds, second = float(clips.loc[clip, "duration"]), query.get("second", "")
+    found = _number(second)
+    is_inside = found is not None and found <= seconds
+    return {
         "sae": names,
-        "clip": [str(clip) for clip in study.clips["clip"]],
-        "step": [step["value"] for step in _steps(study, asked_sae(study, query))],
+        "clip": _one_of("the clips are", query.get("clip", ""), clips.index.tolist()),
+        "step": _one_of(f"the steps of {name} are", query.get("step", ""), steps.tolist()),
         "by": [BY_SHARE],
+        "second": [second] if is_inside else f"clip {clip} has the seconds 0 to {seconds:g}",
     }
-    second = query.get("second", "")
-    return {**allowed, "second": [second] if _number(second) is not None else ["0.5"]}
+
+
+def _one_of(what: str, asked: str, numbers: list[int]) -> list[str] | str:
+    """The number in the URL, or a phrase on which there are if it is none of them."""
+    if asked in map(str, numbers):
+        return [asked]
+    is_range = numbers == list(range(numbers[0], numbers[-1] + 1))
+    return f"{what} {f'{numbers[0]} to {numbers[-1]}' if is_range else ', '.join(map(str, numbers))}"
 
 
 def register(app: dash.Dash, context: Context) -> None:

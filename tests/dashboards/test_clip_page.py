@@ -8,8 +8,10 @@ import pytest
 
 from analyses.sae.trace import active_features, feature_trace, total_trace
 from cache.errors import UserError
+from dashboards.context import Context
 from dashboards.links import read_query
 from dashboards.pages import clip, clip_moment
+from dashboards.shell import unknown_parts
 from tests.dashboards.synthetic_study import SECONDS, STEPS, TOKENS
 from tests.dashboards.test_pages import callback
 from tests.tolerances import assert_close
@@ -69,6 +71,21 @@ def test_the_page_ranks_features_and_links_to_their_cards(app: dash.Dash, study:
     assert "no second 500" in str(show("?second=500")[7])
     assert show("")[8] == {}
     assert show("?step=4")[8]["--second"] == "none"
+
+
+def test_a_moment_that_there_is_not_is_answered_by_what_there_is(study: Study) -> None:
+    def remarks(**query: str) -> list[str]:
+        return unknown_parts(clip.choices(Context(study), query), query)
+
+    assert remarks(clip="3", second="0.5", step="4", by="share", sae=SAE) == []
+    assert remarks(second=f"{SECONDS:g}") == []
+    for second in ("-5", "x", "500", "nan"):
+        (said,) = remarks(clip="3", second=second)
+        assert said == f"There is no second '{second}' here: clip 3 has the seconds 0 to {SECONDS:g}."
+    (said,) = remarks(sae=SAE, step="3")
+    assert said == f"There is no step '3' here: the steps of {SAE} are {', '.join(map(str, STEPS))}."
+    (said,) = remarks(clip="-1")
+    assert said == f"There is no clip '-1' here: the clips are 0 to {len(study.clips) - 1}."
 
 
 def test_the_picture_of_all_steps_has_the_sum_of_all_features(study: Study) -> None:
