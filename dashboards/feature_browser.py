@@ -155,7 +155,7 @@ def _found(study_path: Path, name: str, version: Identity) -> pd.DataFrame:
     """The table without what people wrote."""
     del version  # only part of the cache key: a changed result is read again
     table = features_frame(load_result(Study.open(study_path), f"sae-{name}"))
-    table["alive"] = table["alive"].map({True: "yes", False: "dead"})
+    table["alive"] = table["alive"].map({True: "alive", False: "dead"})
     table["text"] = _joined(table, ("feature", "label", "best_value"))
     return table.assign(star="", note="")[[*SHOWN, "note", "text"]]
 

@@ -18,9 +18,9 @@ def fixed(value: float | int | np.number, digits: int = 2, apart_from: float | N
     """Format a number with `digits` decimals, or more if needed to show which side of `apart_from` it is on."""
     if math.isnan(value):
         return UNDEFINED
-    texts = [f"{_rounded(value, -decimals):z.{decimals}f}" for decimals in range(digits, MAX_DIGITS + 1)]
+    texts = (f"{_rounded(value, -decimals):z.{decimals}f}" for decimals in range(digits, MAX_DIGITS + 1))
     if apart_from is None:
-        return _minus(texts[0])
+        return _minus(next(texts))
     telling = (text for text in texts if _side(float(text), apart_from) == _side(value, apart_from))
     return _minus(next(telling, _shortened(value, 2)))
 
@@ -50,7 +50,7 @@ def p_value(p: float | np.number) -> str:
         return "–"
     if p < MIN_P:
         return f"<{MIN_P:g}"
-    texts = [_shortened(p, digits) for digits in range(2, MAX_DIGITS + 1)]
+    texts = (_shortened(p, digits) for digits in range(2, MAX_DIGITS + 1))
     return next((text for text in texts if (float(text) <= ALPHA) == (p <= ALPHA)), repr(p))
 
 

@@ -179,7 +179,7 @@ def sae_summary(result: xr.Dataset, clips: pd.DataFrame) -> pd.DataFrame:
             "clips": [str(_clips_with(clips, value)) for value in top["best_value"]],
             "AUROC [95 %]": [interval(row, "best_auroc") for _, row in top.iterrows()],
             "p, adjusted": top["best_p"].map(p_value),
-            "density": top["density"].map(lambda density: fixed(density, 3)),
+            "density": top["density"].map(lambda density: percent(density, 2)),
         }
     )
 
@@ -319,8 +319,8 @@ def sae_features_table(result: xr.Dataset, top: int) -> pd.DataFrame:
             "p, adjusted": best["best_p"].map(p_value),
             "tf-idf": [significant(score) for score in of_best["tfidf"].values],
             "difference": [significant(score) for score in of_best["diff"].values],
-            "d": [fixed(score) for score in of_best["cohens_d"].values],
-            "density": best["density"].map(lambda density: fixed(density, 3)),
+            "d": [significant(score) for score in of_best["cohens_d"].values],
+            "density": best["density"].map(lambda density: percent(density, 2)),
             "nearest": [str(near) if near >= 0 else "–" for near in values["decoder_neighbour"].values[:, 0]],
         }
     )

@@ -205,7 +205,7 @@ def _score_bars(panel: pd.DataFrame) -> dict[str, Any]:
             "thickness": 1.2,
             "width": 2,
         },
-        "customdata": [(plain(row.label), fixed(row.value, 3) + _limits(row)) for row in panel.itertuples()],
+        "customdata": [(plain(row.label), fixed(row.value) + _limits(row)) for row in panel.itertuples()],
         "hovertemplate": "%{customdata[0]}: AUROC %{customdata[1]}<extra></extra>",
     }
 
@@ -301,9 +301,9 @@ def write_caption(name: str, feature: int, features: pd.DataFrame) -> str:
     limits = f" {span(row['best_auroc_lo'], row['best_auroc_hi'])}" if known else ""
     bars = " Bars: 95 % intervals over prompts, where computed." if known else ""
     return (
-        f"{panels}{bars} Highest for {row['best_value']}: {fixed(row['best_auroc'], 3)}{limits}, "
+        f"{panels}{bars} Highest for {row['best_value']}: {fixed(row['best_auroc'])}{limits}, "
         f"p {compared_p(row['best_p'])}, corrected for {len(features)} features and all values; with shuffled labels, "
-        f"the best feature exceeds {fixed(row['shuffled_auroc'], 3)} in 5 % of shuffles."
+        f"the best feature exceeds {fixed(row['shuffled_auroc'])} in 5 % of shuffles."
     )
 
 

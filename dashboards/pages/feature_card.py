@@ -212,7 +212,12 @@ def _scores(scores: pd.DataFrame) -> Component | None:
 
 
 def _score(row: pd.Series, name: str) -> str:
-    return significant(row[name]) if pd.isna(row[f"{name}_lo"]) else interval(row, name)
+    """A score with its interval, if it has one."""
+    if name == "auroc":
+        return fixed(row[name]) if pd.isna(row["auroc_lo"]) else interval(row, name)
+    if pd.isna(row[f"{name}_lo"]):
+        return significant(row[name])
+    return f"{significant(row[name])} [{significant(row[f'{name}_lo'])}, {significant(row[f'{name}_hi'])}]"
 
 
 def _neighbours(near: pd.DataFrame, search: str | None) -> Component | None:

@@ -1,5 +1,6 @@
 """The table of an autoencoder's features: its columns, the rows that the server sends, and the row of the selection."""
 
+from collections.abc import Callable
 from typing import Any
 
 import dash
@@ -10,13 +11,14 @@ from dash.development.base_component import Component
 from cache.errors import UserError
 from cache.wording import counted
 from dashboards.components.following import follow_study
-from dashboards.components.grid import headed, number_column
+from dashboards.components.grid import headed
 from dashboards.components.paged_grid import TYPING_MS, paged_grid, server_filter
 from dashboards.components.text import panel
 from dashboards.feature_browser import CARRIED, View, Visible, page_of_rows, place, scored_values
 from dashboards.figures.feature import FeatureSpec
 from dashboards.links import read_query
 from dashboards.names import shortened
+from dashboards.numbers import fixed, p_value, percent, significant
 from dashboards.pages import (
     feature_card,
     feature_map,
@@ -33,12 +35,12 @@ from dashboards.tables.paging import RANGE_HELP, RowsRequest
 from workbench.studies.feature_notes import LONGEST_SET_NAME, read_predecessors
 from workbench.studies.study import Study
 
+DENSITY_HELP = "density, the fraction of tokens, over all clips and steps, on which the feature is active."
 HELP = (
-    "Density: fraction of tokens, over all clips and steps, on which the feature is active. Best concept: the "
-    "concept value that the feature distinguishes best, by the AUROC of its mean over each clip (0.5 = chance). "
-    "p: of that AUROC, corrected for the number of features and values. Label: yours or, if that p is at most "
-    "0.05, the value. "
-    f"Dead features never fire. Below a number's name, filter by {RANGE_HELP}. Select a row, or move with the arrow "
+    "#: the feature's number. Best concept: the concept value that the feature distinguishes best, by the AUROC of its "
+    "mean over each clip (0.5 = chance). p: of that AUROC, corrected for the number of features and values. Label: "
+    f"yours or, if that p is at most 0.05, the value. Dens.: {DENSITY_HELP} Max: the largest activation. Dead features "
+    f"never fire. Below a number's name, filter by {RANGE_HELP}. Select a row, or move with the arrow "
     "keys, to see the feature; / goes to the search."
 )
 DIFFERENCE_HELP = (
@@ -49,8 +51,18 @@ SHARE_HELP = (
     "its difference times its decoder's component along the whole. The parts sum to 100 %; what the model does with it "
     "is another question (causal effects)."
 )
-CHARACTER, MARGIN, NARROWEST, WIDEST = 6.6, 14, 96, 220
-"""Pixels of a character and beside a text, and of the narrowest and the widest column of texts."""
+CHARACTER, MARGIN, NARROWEST, WIDEST = 6.6, 14, 90, 144
+"""Pixels of a character and beside a text, and of the narrowest and the widest that a column of texts must be."""
+WRITTEN: dict[str, Callable[[float], str]] = {
+    "difference": significant,
+    "share": percent,
+    "best_auroc": fixed,
+    "best_p": p_value,
+    "density": lambda density: percent(density, 2),
+    "max_activation": significant,
+}
+"""How the table writes numbers: as the card does."""
+MISSING = "–"
 CLEAR_RANKING = " Or clear the ranking, above the table, to see all features."
 
 
@@ -105,41 +117,48 @@ def layout(study: Study, query: Query) -> Component:
 def columns(study: Study, name: str, is_ranked: bool) -> list[dict[str, Any]]:
     """The table's columns, with those of a difference between concept values if it is ranked by one.
 
-    They are as wide as what they have, and the table scrolls sideways where there is less room.
+    All are in view beside the card in a window of 1440 pixels, where long texts may be cut; the table scrolls sideways
+    where there is less room.
     """
     longest = max(map(len, scored_values(study, name)), default=0)
-    text = {
-        "minWidth": min(max(MARGIN + longest * CHARACTER, NARROWEST), WIDEST),
-        "flex": 1,
-        **server_filter(),
-    }
+    widest = min(max(MARGIN + longest * CHARACTER, NARROWEST), WIDEST)
     every = [
-        {"field": "star", "headerName": "★", "width": 30, "headerTooltip": "starred"},
-        {"field": "feature", "width": 62, **server_filter()},
-        {**_number("difference", "difference", 84, ".3~g"), "headerTooltip": DIFFERENCE_HELP},
-        {**_number("share", "carries", 66, ".1%"), "headerTooltip": SHARE_HELP},
-        {"field": "best_value", "headerName": "best concept", "tooltipField": "best_value", **text},
-        _number("best_auroc", "AUROC", 62, ".3f"),
+        {"field": "star", "headerName": "★", "width": 26, "headerTooltip": "starred"},
+        {**_filtered("feature", "#", 46), "headerTooltip": "the feature's number"},
+        _number("difference", "diff.", 70, DIFFERENCE_HELP),
+        _number("share", "carries", 62, SHARE_HELP),
         {
-            **_number("best_p", "p", 58, ".2g"),
-            "headerTooltip": "p of the AUROC, corrected for the number of features and of values",
+            **_filtered("best_value", "best concept"),
+            "tooltipField": "best_value",
+            "minWidth": widest,
+            "flex": 3,
         },
-        {"field": "label", "tooltipField": "label", **text},
-        _number("density", "density", 68, ".2%"),
-        _number("max_activation", "max", 52, ".2f"),
-        {"field": "alive", "width": 50, **server_filter()},
+        _number("best_auroc", "AUROC", 62, "AUROC of the feature's mean over each clip for its best concept"),
+        _number("best_p", "p", 60, "p of the AUROC, corrected for the number of features and of values"),
+        {**_filtered("label", "label"), "tooltipField": "label", "minWidth": NARROWEST, "flex": 2},
+        _number("density", "dens.", 54, DENSITY_HELP),
+        _number("max_activation", "max", 48, "the largest activation in any clip"),
+        {
+            **_filtered("alive", "state", 46),
+            "headerTooltip": "alive, or dead: active on no token of any clip",
+        },
     ]
     left_out = ("best_p", "max_activation", "alive") if is_ranked else CARRIED
     return headed([{**column, "hide": column["field"] in left_out} for column in every])
 
 
-def _number(field: str, name: str, width: int, form: str) -> dict[str, Any]:
-    return {
-        "field": field,
-        "headerName": name,
-        "width": width,
-        **number_column(form),
-        **server_filter(),
+def _filtered(field: str, name: str, width: int | None = None) -> dict[str, Any]:
+    return {"field": field, "headerName": name, "width": width, **server_filter()}
+
+
+def _number(field: str, name: str, width: int, help: str) -> dict[str, Any]:
+    return {**_filtered(field, name, width), "type": "rightAligned", "headerTooltip": help}
+
+
+def _written(row: dict[str, Any]) -> dict[str, Any]:
+    """A row with its numbers as texts; a dash for what has no value."""
+    return row | {
+        field: MISSING if row[field] is None else write(row[field]) for field, write in WRITTEN.items()
     }
 
 
@@ -179,7 +198,11 @@ def register(app: dash.Dash, study: Study) -> None:
             said = f"{error}{CLEAR_RANKING if view.value else ''}"
             return {"rowData": [], "rowCount": 0}, said, _place(study, None, view)
         among = _place(study, feature_card.selected(study, search), view)
-        return {"rowData": rows, "rowCount": len(shown.positions)}, _counted(study, view, shown), among
+        return (
+            {"rowData": [_written(row) for row in rows], "rowCount": len(shown.positions)},
+            _counted(study, view, shown),
+            among,
+        )
 
     @app.callback(
         Output("features-place", "data"),

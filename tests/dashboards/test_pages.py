@@ -29,6 +29,7 @@ from dashboards.links import read_query
 from dashboards.pages import (
     comparison,
     feature_address,
+    feature_card,
     feature_map,
     feature_ranking,
     feature_table,
@@ -427,27 +428,27 @@ def test_the_table_of_features_is_sent_in_pages(app: dash.Dash, study: Study) ->
     every, count, counted = rows()
     assert (count, counted) == (FEATURES, f"{FEATURES} features.")
     assert {frozenset(row) for row in every} == {frozenset(fields | {"id"})}
-    best = [row["best_auroc"] for row in every if row["alive"] == "yes"]
+    best = [float(row["best_auroc"]) for row in every if row["alive"] == "alive"]
     assert best == sorted(best, reverse=True)
-    assert [row["best_auroc"] for row in every[len(best) :]] == [None] * (FEATURES - len(best))
+    assert [row["best_auroc"] for row in every[len(best) :]] == ["–"] * (FEATURES - len(best))
     assert rows(startRow=10, endRow=15)[0] == every[10:15]
     some, count, counted = rows(words="trumpet")
     assert [row["best_value"] for row in some] == ["instrument=trumpet"] * count
     assert counted == f"{count} of {FEATURES} features."
     dense = {"density": {"filterType": "text", "type": "contains", "filter": ">3%"}}
     some, count, _ = rows(filterModel=dense, sortModel=[{"colId": "density", "sort": "asc"}])
-    shares = [row["density"] for row in some]
+    shares = [float(row["density"].removesuffix("%")) for row in some]
     assert len(shares) == count > 1
-    assert min(shares) > 0.03
+    assert min(shares) > 3
     assert shares == sorted(shares)
     nothing = "Nothing passes the search: clear it to see features again."
     assert rows(words="nothing has this") == ([], 0, f"0 of {FEATURES} features. {nothing}")
     said = rows(search="?set=none", filterModel=dense)[2]
     assert "the set none and the filters below the columns' names: clear one" in said
     some, _, _ = rows(search="?value=mood=sad&against=mood=happy")
-    shares = [row["share"] for row in some]
+    shares = [float(row["share"].removesuffix("%")) for row in some]
     assert shares == sorted(shares, reverse=True)
-    assert_close(sum(shares), 1.0)
+    assert sum(shares) == pytest.approx(100, abs=0.05 * FEATURES)
 
 
 def test_a_ranking_without_the_autoencoders_weights_says_how_to_clear_it(tmp_path: Path) -> None:
@@ -486,6 +487,21 @@ def test_what_features_cannot_be_ranked_or_filtered_by_has_no_effect_and_is_name
     assert "Ranked" not in str(features.layout(Context(study), {"value": "none", "area": "1,2"}))
     assert len(named("?area=1,2&value=none")) == 2
     assert named("?area=-9,0,-9,9") == []
+
+
+def test_numbers_are_written_alike_in_the_table_and_on_the_card(app: dash.Dash) -> None:
+    name = "tf4.cross_attn"
+    rows = callback(app, feature_table, "send_rows")({"startRow": 0, "endRow": 100}, name, "", "")[0][
+        "rowData"
+    ]
+    for row in rows:
+        card = callback(app, feature_card, "show_feature")(f"?sae={name}&feature={row['id']}", None)
+        numbers, label, scores = str(card[2]), str(card[3]), str(card[6])
+        assert all(f"'{row[field]}'" in numbers for field in ("density", "max_activation", "alive"))
+        if row["best_value"]:
+            assert f"AUROC {row['best_auroc']}" in label
+            assert row["best_auroc"] in scores
+            assert row["best_p"] in scores
 
 
 def test_the_table_tells_where_it_has_the_selected_feature(app: dash.Dash) -> None:

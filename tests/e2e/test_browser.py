@@ -631,7 +631,7 @@ def test_a_probe_shows_its_folds(page: Page, address: str) -> None:
 def test_a_feature_is_found_heard_and_drawn(page: Page, address: str) -> None:
     page.goto(f"{address}/features")
     page.locator(".help").first.focus()
-    expect(page.get_by_role("tooltip")).to_contain_text("Density: fraction of tokens")
+    expect(page.get_by_role("tooltip")).to_contain_text("density, the fraction of tokens")
     page.keyboard.press("Escape")
     expect(page.get_by_role("tooltip")).to_have_count(0)
     page.locator("#feature-search").fill("trumpet")
@@ -669,6 +669,23 @@ def test_a_feature_is_found_heard_and_drawn(page: Page, address: str) -> None:
     page.locator("#feature-neighbours a").first.focus()
     page.keyboard.press("/")
     expect(page.locator("#feature-search")).to_be_focused()
+
+
+def test_all_columns_of_the_features_fit_beside_the_card(page: Page, address: str) -> None:
+    page.goto(f"{address}/features")
+    expect(page.locator("#features-grid .ag-center-cols-container .ag-row").first).to_be_visible()
+    for value in (None, "mood=sad"):
+        if value:
+            page.locator("#feature-value").click()
+            page.get_by_role("option", name=value).click()
+            expect(page.locator("#features-grid .ag-header-cell[col-id='share']").first).to_be_visible()
+        page.wait_for_function(
+            """() => {
+                const room = document.querySelector("#features-grid .ag-center-cols-viewport");
+                const heads = [...document.querySelectorAll("#features-grid .ag-header-cell-text")];
+                return room.scrollWidth <= room.clientWidth && heads.every((one) => one.scrollWidth <= one.clientWidth);
+            }"""
+        )
 
 
 def test_a_selected_feature_stays_on_its_card_outside_of_an_area_of_the_map(page: Page, address: str) -> None:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from dashboards.figures import feature, sae_quality, sae_training, screen_figure
+from dashboards.numbers import fixed
 from dashboards.tables.features import features_frame
 from dashboards.traces import activation_trace
 from tests.dashboards.figures.helpers import caption, table_of
@@ -50,7 +51,7 @@ def test_training_and_feature_figures_draw_their_tables(study: Study) -> None:
     shown = dict(bars.customdata)
     best = scores.idxmax()
     assert shown == {
-        label: f"{score:.3f}" + (" [0.92, 0.99]" if label == best else "") for label, score in scores.items()
+        label: fixed(score) + (" [0.92, 0.99]" if label == best else "") for label, score in scores.items()
     }
     assert np.nanmax(bars.error_x.array) == pytest.approx(0.02)
     assert np.isnan(bars.error_x.arrayminus).sum() == len(scores) - 1
@@ -98,9 +99,9 @@ def test_a_feature_is_compared_with_the_best_of_shuffled_labels(study: Study) ->
     chosen = int(features["best_auroc"].idxmax())
     row = features.loc[chosen]
     assert caption(study, "feature", name=site, feature=chosen).endswith(
-        f"Highest for {row['best_value']}: {row['best_auroc']:.3f} [0.92, 0.99], p = 0.004, corrected for "
+        f"Highest for {row['best_value']}: {fixed(row['best_auroc'])} [0.92, 0.99], p = 0.004, corrected for "
         f"{len(features)} features and all values; with shuffled labels, the best feature exceeds "
-        f"{row['shuffled_auroc']:.3f} in 5 % of shuffles."
+        f"{fixed(row['shuffled_auroc'])} in 5 % of shuffles."
     )
     none = features.assign(best_value="").reset_index()
     assert "shuffled" not in feature.write_caption(site, chosen, none)
