@@ -1,4 +1,5 @@
-// Ask the server again and again: show a banner while it does not respond, and follow changes of the study.
+// Ask the server again and again: show a banner while it does not respond, and follow changes of the study. When it
+// responds again, the document has an event "reconnected".
 (function () {
   "use strict";
 
@@ -35,6 +36,7 @@
     } else if (!fault && banner) {
       banner.remove();
       banner = null;
+      document.dispatchEvent(new Event("reconnected"));
     }
     if (fault && banner.textContent !== fault) {
       banner.textContent = fault;
@@ -49,6 +51,15 @@
     window.dash_clientside.set_props("content", { "data-version": version });
     window.dash_clientside.set_props("url", isWaiting ? { pathname, search } : { search });
   }
+
+  // Whether the server responds, now; the banner says so if it does not.
+  async function responds() {
+    const { fault } = await ask();
+    show(fault);
+    return !fault;
+  }
+  window.workbench = window.workbench || {};
+  window.workbench.responds = responds;
 
   async function watch() {
     if (!document.hidden) {

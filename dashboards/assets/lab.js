@@ -32,6 +32,9 @@
 
   let asked = false; // a person has asked for a clip that has not been heard yet
 
+  let isLost = false; // it was asked for while the server did not respond
+  const LATER = "The dashboard is not responding. This clip will be rendered as soon as it responds.";
+
   const isText = (element) =>
     element.isContentEditable || element.matches("textarea, select, input:not([type=checkbox]):not([type=range])");
   const acts = (element) => element.matches("button, a, [role=slider], [role=switch], [role=combobox], input");
@@ -57,7 +60,21 @@
   document.addEventListener("click", (event) => {
     if (event.target.closest("#lab-render")) {
       asked = true;
+      window.workbench.responds().then((does) => {
+        isLost = !does;
+        if (isLost) {
+          window.dash_clientside.set_props("lab-status", { children: LATER });
+        }
+      });
     }
+  });
+
+  document.addEventListener("reconnected", () => {
+    const button = document.getElementById("lab-render");
+    if (isLost && button) {
+      button.click();
+    }
+    isLost = false;
   });
 
   const cards = () => [...document.querySelectorAll("#lab-edits .lab-card")];

@@ -125,3 +125,21 @@ def test_a_stopped_server_has_a_banner_that_goes_away(page: Page, study: Study) 
         threading.Thread(target=again.run, daemon=True).start()
         expect(page.locator("#connection")).to_have_count(0)
         again.close()
+
+
+def test_a_clip_asked_for_while_the_server_is_stopped_is_asked_for_when_it_is_back(
+    page: Page, study: Study
+) -> None:
+    app = create_app(study.path)
+    with served(app) as url:
+        page.goto(f"{url}/lab?clip=1")
+        expect(page.locator("#lab-status")).to_contain_text("This clip has not been made yet")
+    page.keyboard.press("g")
+    expect(page.locator("#lab-status")).to_contain_text("will be rendered as soon as it responds")
+    expect(page.locator("#connection")).to_be_visible()
+    with open_socket("127.0.0.1", int(urlsplit(url).port or 0)) as listening:
+        again = make_server(app.server, listening, Address())
+        threading.Thread(target=again.run, daemon=True).start()
+        page.wait_for_url("**/lab?prompt=*")
+        expect(page.locator("#connection")).to_have_count(0)
+        again.close()
