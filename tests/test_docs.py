@@ -262,3 +262,10 @@ def test_one_version_everywhere() -> None:
     version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
     assert yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))["version"] == version
     assert f"## [{version}]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("contents", [ROOT / "README.md", DOCS / "index.md"], ids=name)
+def test_every_guide_and_reference_is_listed(contents: Path) -> None:
+    listed = {(contents.parent / target).resolve() for target in _LINK.findall(prose(contents))}
+    pages = {*(DOCS / "how-to").glob("*.md"), *(DOCS / "reference").glob("*.md")}
+    assert pages - listed == set()
