@@ -35,7 +35,7 @@ from workbench.sae.base import SAE
 from workbench.sae.gate import GatedStep, gate_of
 from workbench.sae.identity import weights_hash
 from workbench.scorers import check_heard, load_scorer
-from workbench.studies.feature_notes import read_predecessors, read_set, set_names
+from workbench.studies.feature_notes import left_out_of_sets, read_predecessors, read_set, set_names
 from workbench.studies.study import Study
 from workbench.validation import validated
 
@@ -165,6 +165,7 @@ def run_effects(
         fewest = min(map(len, contexts.values()))
         sentences = [
             *unheard,
+            *(each for name in spec.names for each in left_out_of_sets(study.path, name, spec.sets)),
             too_few_pairs(fewest) or too_few_for_one(fewest, tests, "features and factors"),
             study.replaced(spec.result_name, spec),
         ]

@@ -13,14 +13,13 @@ from dash import html
 from dash.development.base_component import Component
 
 from cache.errors import UserError
-from cache.wording import counted
-from dashboards.components.text import text_table
+from dashboards.components.text import text_table, with_code
 from dashboards.figures.feature import FeatureSpec
 from dashboards.numbers import fixed, p_value, span
 from dashboards.results import Identity, load_result, result_identity, usable_names
 from dashboards.tables.features import EFFECTS, EFFECTS_VERSION, effects_frame
 from dashboards.wording import interval
-from workbench.studies.feature_notes import read_predecessors
+from workbench.studies.feature_notes import left_out_of_sets
 from workbench.studies.study import Study
 
 PREFIX = "feature-effects-"
@@ -35,7 +34,9 @@ def effects(study: Study, spec: FeatureSpec) -> Component:
     except UserError as error:
         found, said = pd.DataFrame(), [str(error)]
     table = [] if found.empty else [text_table(HEADS, [_line(row) for _, row in found.iterrows()])]
-    sentences = [dmc.Text(each, size="xs", c="dimmed", style={"overflowWrap": "anywhere"}) for each in said]
+    sentences = [
+        dmc.Text(with_code(each), size="xs", c="dimmed", style={"overflowWrap": "anywhere"}) for each in said
+    ]
     return html.Div([dmc.Title(TITLE, order=6, mt="sm", mb=4), *table, *sentences])
 
 
@@ -58,24 +59,13 @@ def measured(study: Study, spec: FeatureSpec) -> tuple[pd.DataFrame, list[str]]:
             f"Not shown: what was measured of an earlier autoencoder {spec.name}, which had other weights and features."
         )
     if not own:
-        known_of = "not of this feature" if known else "not yet"
-        said.append(f"Measured {known_of}; {asked} measures those of the best features of each value.")
+        lacking = "Not measured for this feature" if known else "Not measured yet"
+        said.append(f"{lacking}: `{asked}` measures the effects of the best features of each value.")
         return pd.DataFrame(), said
     found = pd.concat(own, ignore_index=True)
-    return found, said + left_out(study, spec.name, set(found["set"]))
-
-
-def left_out(study: Study, name: str, sets: set[str]) -> list[str]:
-    """A sentence for each set that also has features of an earlier autoencoder of this name, which are not changed."""
-    try:
-        earlier = read_predecessors(study.path, name).sets
-    except UserError:  # the editor of notes says why
-        return []
-    return [
-        f"The set {each} has {counted(earlier[each], 'more feature')} of an earlier autoencoder {name}, which had "
-        "other weights; changed are only those of the present one."
-        for each in sorted(sets & earlier.keys())
-    ]
+    with suppress(UserError):  # the editor of notes says why
+        said += left_out_of_sets(study.path, spec.name, found["set"])
+    return found, said
 
 
 def has_effects(result: xr.Dataset) -> bool:

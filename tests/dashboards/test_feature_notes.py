@@ -227,7 +227,7 @@ def test_effects_are_those_of_the_present_weights(study: Study) -> None:
             is not shown
         )
     (study.path / "results" / "feature-effects-late.nc").unlink()
-    assert "Measured not yet" in feature_effects.measured(study, spec)[1][0]
+    assert "Not measured yet: `workbench sae effects" in feature_effects.measured(study, spec)[1][0]
 
 
 def test_a_feature_without_an_autoencoder_is_that_of_the_first(study: Study) -> None:

@@ -18,6 +18,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 from cache.errors import UserError
 from cache.opening import UnsafeFile, file_size
+from cache.wording import counted
 from workbench.sae.stored import stored_weights
 
 FILE = "notes.sqlite"
@@ -147,6 +148,16 @@ def read_predecessors(study: Path, sae: str) -> Predecessors:
     ((features,),) = _read(study, asked, *others, *others)
     of_sets = "SELECT name, count(*) FROM member WHERE sae = ? AND weights != ? GROUP BY name"
     return Predecessors(features, dict(_read(study, of_sets, *others)))
+
+
+def left_out_of_sets(study: Path, sae: str, sets: Iterable[str]) -> list[str]:
+    """Return a sentence for each set that also has features of an earlier autoencoder of this name."""
+    earlier = read_predecessors(study, sae).sets
+    return [
+        f"The set {each} has {counted(earlier[each], 'more feature')} of an earlier autoencoder {sae}, which had other "
+        "weights; changed are only those of the present one."
+        for each in sorted(earlier.keys() & set(sets))
+    ]
 
 
 def write(

@@ -167,6 +167,18 @@ def _asked(study: Study, *sets: str) -> EffectsSpec:
     return asked_effects(study, OTHER, **OPTIONS, sets=sets)
 
 
+def test_features_of_earlier_weights_that_a_set_has_are_counted(study_of_two: Study, tiny: AceStep15) -> None:
+    change_set(study_of_two.path, "mixed", OTHER, add=[2, 5])
+    write_all(study_of_two.path, [Noted(OTHER, "0" * 16, 1, {}, ("mixed",))])
+    options = {**OPTIONS, "together": 0, "randoms": 0, "factors": [0.0], "sets": ["mixed"]}
+    said: list[str] = []
+    run_effects(study_of_two, tiny, asked_effects(study_of_two, OTHER, **options), note=said.append)
+    assert [each for each in said if "earlier" in each] == [
+        f"The set mixed has 1 more feature of an earlier autoencoder {OTHER}, which had other weights; changed are "
+        "only those of the present one."
+    ]
+
+
 @pytest.mark.parametrize("place", [4, 6])
 def test_effects_by_hand(evaluated_study: Study, tiny: AceStep15, result: xr.Dataset, place: int) -> None:
     """Of the best feature of sadness, and the best three, turned off and doubled, for every concept."""
