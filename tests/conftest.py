@@ -26,7 +26,11 @@ TESTS = Path(__file__).parent
 
 check_types("cache", "workbench", "analyses", "dashboards")
 
-pytest_plugins = ["tests.fixtures"]
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Import the fixtures, with torch and diffusers, where tests run; the process that hands them out needs none."""
+    if getattr(config.option, "dist", "no") == "no":
+        config.pluginmanager.import_plugin("tests.fixtures")
 
 
 LONGEST = (
