@@ -1,10 +1,12 @@
 """Results of other shapes, types or kinds than they should have are named, and nothing of them is shown."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import xarray as xr
@@ -26,9 +28,36 @@ def spoilt(study: Study, tmp_path_factory: pytest.TempPathFactory) -> Study:
 
 @pytest.fixture(scope="module")
 def good(spoilt: Study) -> dict[str, xr.Dataset]:
-    """Its results, read once, which can all be shown."""
-    assert [problem(spoilt, name) for name in FIGURES_OF] == [None] * len(FIGURES_OF)
-    return {name: spoilt.result(name) for name in FIGURES_OF}
+    """Its results, read once, which can all be shown, also as the tests write them."""
+    results = {name: spoilt.result(name) for name in FIGURES_OF}
+    for name, result in results.items():
+        with replaced_file(spoilt, name, result):
+            assert problem(spoilt, name) is None
+    return results
+
+
+def write(result: xr.Dataset, file: Path) -> None:
+    """Write a result as the product does, but six times as fast with netCDF4 if that is possible."""
+    if not all(result.sizes.values()):  # netCDF4 cannot write a dimension of length 0
+        result.to_netcdf(file, engine="h5netcdf")
+        return
+    result.drop_attrs(deep=False).to_netcdf(file, engine="netcdf4")
+    with h5py.File(file, "r+") as stored:  # netCDF4 would write texts as bytes
+        stored.attrs.update(result.attrs)
+
+
+@contextmanager
+def replaced_file(study: Study, name: str, result: xr.Dataset) -> Iterator[None]:
+    """A study whose file of a result has other contents."""
+    file = study.path / "results" / f"{name}.nc"
+    kept = file.read_bytes()
+    file.unlink()
+    try:
+        write(result, file)
+        yield
+    finally:
+        file.unlink()
+        file.write_bytes(kept)
 
 
 def audio(path: str) -> Change:
@@ -181,15 +210,9 @@ CASES = [
 def test_what_no_result_has_is_told(
     spoilt: Study, good: dict[str, xr.Dataset], name: str, change: Change, told: str
 ) -> None:
-    file = spoilt.path / "results" / f"{name}.nc"
-    kept = file.read_bytes()
-    try:
-        change(good[name]).to_netcdf(file, engine="h5netcdf")
-        with pytest.raises(UserError) as refused:
-            load_result(spoilt, name)
-        assert told in str(refused.value)
-    finally:
-        file.write_bytes(kept)
+    with replaced_file(spoilt, name, change(good[name])), pytest.raises(UserError) as refused:
+        load_result(spoilt, name)
+    assert told in str(refused.value)
 
 
 def test_a_result_without_recordings_is_shown(spoilt: Study) -> None:
@@ -295,15 +318,8 @@ FIGURES_OF: dict[str, list[tuple[str, dict[str, Any]]]] = {
 def test_a_result_that_lacks_something_is_not_drawn(
     spoilt: Study, good: dict[str, xr.Dataset], tmp_path: Path, name: str, change: Change
 ) -> None:
-    file = spoilt.path / "results" / f"{name}.nc"
-    kept = file.read_bytes()
-    try:
-        file.unlink()
-        change(good[name]).to_netcdf(file, engine="h5netcdf")
+    with replaced_file(spoilt, name, change(good[name])):
         for figure, options in FIGURES_OF[name]:
             with pytest.raises(UserError, match="compute it again with"):
                 export_figure(spoilt, figure, "svg", tmp_path / "out", **options)
-    finally:
-        file.unlink()
-        file.write_bytes(kept)
     assert not (tmp_path / "out").exists()
