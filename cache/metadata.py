@@ -1,5 +1,6 @@
 """The metadata of a cache: zarr's JSON, which has the plan, and the tables."""
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -112,24 +113,21 @@ def complete(storage: Storage, group: Group, clips: "pd.DataFrame") -> None:
 
     `clips` is the group's clip table.
     """
-    files = {f"{site}/{GROUP}": _array_json(group.plan, site) for site in group.plan.sites}
-    files[CALLS] = tables.to_parquet(_calls_table(group.plan))
-    files[CLIPS] = tables.to_parquet(clips)
-    files[GROUP] = _group_json(group)
+    files = _json_files(group)
+    calls = _calls_table(group.plan.steps, group.plan.sigmas)
     for name in damaged_files(storage, group):
+        if name not in files:
+            files[name] = tables.to_parquet(calls if name == CALLS else clips)
         storage.put(name, [files[name]])
 
 
 def damaged_files(storage: Storage, group: Group) -> list[str]:
     """Return the names of the metadata files that are missing or damaged."""
     plan = group.plan
-    expected = {f"{site}/{GROUP}": _array_json(plan, site) for site in plan.sites}
-    expected[GROUP] = _group_json(group)
-    damaged = [name for name, content in expected.items() if _content(storage, name) != content]
-    calls_hash = tables.table_hash(_calls_table(plan))
+    damaged = [name for name, content in _json_files(group).items() if _content(storage, name) != content]
     for name, digest, rows in (
         (CLIPS, group.clips_hash, plan.n_clips),
-        (CALLS, calls_hash, len(plan.steps)),
+        (CALLS, _calls_hash(plan), len(plan.steps)),
     ):
         try:
             intact = tables.stored_hash(tables.parse(_content(storage, name) or b"", rows)) == digest
@@ -156,7 +154,7 @@ def read_calls(storage: Storage, group: Group) -> "pd.DataFrame":
         CacheError: if it is missing or damaged.
     """
     plan = group.plan
-    return _read_table(storage, CALLS, tables.table_hash(_calls_table(plan)), len(plan.steps))
+    return _read_table(storage, CALLS, _calls_hash(plan), len(plan.steps))
 
 
 def _read_table(storage: Storage, name: str, digest: str, rows: int) -> "pd.DataFrame":
@@ -189,10 +187,28 @@ def _content(storage: Storage, name: str) -> bytes | None:
         return None
 
 
-def _calls_table(plan: CachePlan) -> "pd.DataFrame":
+def _json_files(group: Group) -> dict[str, bytes]:
+    """Return the contents of all files of zarr's JSON by name; the group's comes last."""
+    arrays = {f"{site}/{GROUP}": _array_json(group.plan, site) for site in group.plan.sites}
+    return {**arrays, GROUP: _group_json(group)}
+
+
+def _calls_hash(plan: CachePlan) -> str:
+    return _hash_of_calls(
+        plan.steps, tuple(map(float.hex, plan.sigmas))
+    )  # 0.0 == -0.0, but stored differently
+
+
+@lru_cache
+def _hash_of_calls(steps: tuple[int, ...], sigmas: tuple[str, ...]) -> str:
+    """Return the `table_hash` of a table of calls; a process opens caches with the same calls again and again."""
+    return tables.table_hash(_calls_table(steps, tuple(map(float.fromhex, sigmas))))
+
+
+def _calls_table(steps: tuple[int, ...], sigmas: tuple[float, ...]) -> "pd.DataFrame":
     import pandas as pd  # slow to import, and opening a cache does not need it
 
-    return pd.DataFrame({"step": plan.steps, "sigma": plan.sigmas})
+    return pd.DataFrame({"step": steps, "sigma": sigmas})
 
 
 def check_clip_table(clips: "pd.DataFrame", n_clips: int) -> None:

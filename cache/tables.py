@@ -87,10 +87,9 @@ def parse(content: bytes, rows: int | None = None) -> "pa.Table":
         _check_layout(file.metadata, rows)
         schema = file.schema_arrow
         _check_types(schema)
-        texts = [field.name for field in schema if _is_text(field.type)]
-        packed = pq.ParquetFile(
-            io.BytesIO(content), read_dictionary=texts, page_checksum_verification=True
-        ).read(use_threads=False)
+        if texts := [field.name for field in schema if _is_text(field.type)]:
+            file = pq.ParquetFile(io.BytesIO(content), read_dictionary=texts, page_checksum_verification=True)
+        packed = file.read(use_threads=False)
         _check_texts(packed)
         # Without pandas' metadata in the file, which the hash does not cover.
         return packed.cast(schema).replace_schema_metadata(None)
