@@ -79,4 +79,6 @@ def pytest_runtest_setup() -> None:
 def pytest_collection_finish() -> None:
     """Spare the garbage collector all that was imported, which it would go through again in each full collection."""
     gc.freeze()
+    # By default there is a full collection every 70,000 new objects, of which a figure on paper has as many.
+    gc.set_threshold(10_000, 10, 10)
     gc.enable()
