@@ -32,7 +32,9 @@ def significant(value: float | int | np.number, digits: int = 3) -> str:
 
 def percent(fraction: float | np.number, decimals: int = 1) -> str:
     """Format a fraction as a percentage."""
-    return UNDEFINED if math.isnan(fraction) else f"{_rounded(fraction, -decimals - 2):.{decimals}%}"
+    if not math.isfinite(fraction):
+        return UNDEFINED
+    return _minus(f"{100 * _rounded(fraction, -decimals - 2):z.{decimals}f}%")
 
 
 def span(
