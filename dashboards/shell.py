@@ -61,6 +61,7 @@ def shell(context: Context) -> Component:
     content = html.Div(
         [
             *(folded_remarks(id, colour) for id, colour in STATES.items()),
+            html.Div(f"Study: {name}", className="print-only"),
             html.Div(id="remarks"),
             html.Div(id="page", className="page"),
         ],

@@ -99,7 +99,7 @@ def layout(context: Context, query: Query) -> Component:
         [
             panel(
                 "Clip",
-                html.Div(controls, className="controls"),
+                html.Div(controls, className="controls printed"),
                 dmc.Text(id="firing-prompt", size="sm", mb="xs", style={"overflowWrap": "anywhere"}),
                 clip_moment.layout(),
             ),

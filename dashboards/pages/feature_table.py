@@ -99,7 +99,7 @@ def layout(study: Study, query: Query) -> Component:
     )
     return panel(
         "Features",
-        html.Div(controls, className="controls"),
+        html.Div(controls, className="controls printed"),
         feature_map.area_line(study, name, asked),
         feature_ranking.line(asked),
         dmc.Text(said, size="xs", c="dimmed", mb=4),

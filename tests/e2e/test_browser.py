@@ -671,6 +671,30 @@ def test_a_feature_is_found_heard_and_drawn(page: Page, address: str) -> None:
     expect(page.locator("#feature-search")).to_be_focused()
 
 
+def test_prints_name_the_study_and_the_selection_and_cut_nothing(
+    page: Page, address: str, study: Study
+) -> None:
+    page.set_viewport_size({"width": 703, "height": 1000})  # A4 without its margins
+    page.emulate_media(media="print", color_scheme="dark")
+    for view, chosen, shown in (
+        ("/features?feature=16", "#sae-name", "#feature-clips .clip"),
+        ("/clip?clip=2&second=0.5&step=4", "#firing-step", "#firing-features td"),
+        ("/lab?clip=2", "#lab-prompt", "#lab-status"),
+    ):
+        page.goto(f"{address}{view}")
+        expect(page.locator(".print-only")).to_have_text(f"Study: {study.path.name}")
+        expect(page.locator(chosen)).to_be_visible()
+        expect(page.locator(chosen)).to_have_css("background-color", "rgb(255, 255, 255)")
+        expect(page.locator(shown).first).to_be_visible()
+        page.wait_for_function(
+            """() => {
+                const right = (one) => one.getBoundingClientRect().right;
+                const parts = [...document.querySelectorAll("#page :is(table, .clip, .controls)")];
+                return parts.every((one) => right(one) <= right(one.closest(".mantine-Paper-root")));
+            }"""
+        )
+
+
 def test_all_columns_of_the_features_fit_beside_the_card(page: Page, address: str) -> None:
     page.goto(f"{address}/features")
     expect(page.locator("#features-grid .ag-center-cols-container .ag-row").first).to_be_visible()
