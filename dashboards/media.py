@@ -16,6 +16,14 @@ from dashboards.versions import shown_version
 from workbench.studies.study import Study
 
 
+def missing_audio(path: str) -> str:
+    """A sentence on a recording that is gone, and how to make it again."""
+    by = "`workbench trace`" if path.startswith("audio/clips/") else "the command that made it"
+    return (
+        f"The audio file {path} is missing from the study. Run {by} again, with the same options, to make it."
+    )
+
+
 def find_audio(study: Study, name: str) -> Path | None:
     """The FLAC file `audio/<name>` of a study; None if it does not exist, is a link or is outside the study."""
     try:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from dash import html
 from dash.development.base_component import Component
 
-from dashboards.media import audio_url, find_audio, level_url, spectrogram_url
+from dashboards.media import audio_url, find_audio, level_url, missing_audio, spectrogram_url
 from workbench.studies.study import Study
 
 Media = Callable[[Study, str], dict[str, object]]
@@ -70,5 +70,5 @@ def ab_sides(
 def _described(study: Study, side: Side, media: Media) -> dict[str, object]:
     texts = {"name": side.name, "detail": side.detail, "note": side.note, "strength": side.strength}
     if find_audio(study, side.path.removeprefix("audio/")) is None:
-        return {**texts, "missing": f"The audio file {side.path} is missing from the study."}
+        return {**texts, "missing": missing_audio(side.path)}
     return {**texts, **media(study, side.path)}

@@ -8,7 +8,7 @@ from dash import html
 from dash.development.base_component import Component
 
 from dashboards.components.ab import Media, served
-from dashboards.media import find_audio
+from dashboards.media import find_audio, missing_audio
 from workbench.studies.study import Study
 
 
@@ -61,5 +61,5 @@ def _described(study: Study, one: Recording, media: Media) -> dict[str, object]:
         "seconds": one.seconds,
     }
     if find_audio(study, one.path.removeprefix("audio/")) is None:
-        return {**texts, "missing": f"The audio file {one.path} is missing from the study."}
+        return {**texts, "missing": missing_audio(one.path)}
     return {**texts, **media(study, one.path), "overlay": one.overlay, "strip": one.strip}

@@ -12,7 +12,7 @@ from dash.development.base_component import Component
 from dashboards.components.export import export_button, figure_data
 from dashboards.components.graph import graph
 from dashboards.components.player import player
-from dashboards.components.text import hint, numbers, panel, text_table
+from dashboards.components.text import hint, numbers, panel, text_table, with_code
 from dashboards.feature_browser import browser_frame
 from dashboards.figures import feature as feature_figure
 from dashboards.figures.feature import FeatureSpec
@@ -40,6 +40,14 @@ NOT_SHOWN = {"display": "none"}
 CLIPS_HELP = (
     "Line: the feature's activation over time (maximum over steps; the top edge is the feature's overall maximum). "
     "Strip: its activation at each denoising step, from top to bottom."
+)
+DEAD = (
+    "This feature is dead: it is active on no token of any clip, so it has no label, scores, neighbours or clips. "
+    "“Training and quality”, above, shows how many features are dead."
+)
+NO_SCORES = (
+    "No scores: they need a concept with a value that at least two prompts have and two lack. Trace more prompts "
+    "(`workbench trace`), and train the autoencoder on them."
 )
 NEAR = {
     "decoder": "Nearest by decoder (cosine)",
@@ -114,10 +122,10 @@ def register(app: dash.Dash, study: Study) -> None:
             True,
             True,
             _numbers(row),
-            _label(study, spec, label_evidence(scores, row["label"]), examples),
+            _label(study, spec, label_evidence(scores, row["label"]), examples) if row["alive"] else _dead(),
             notes,
             now,
-            _scores(scores),
+            _scores(scores) if row["alive"] else None,
             no_update if is_same else _top_clips(study, spec, examples),
             no_update if is_same else None,
             NOT_SHOWN if examples.empty else {},
@@ -132,6 +140,7 @@ def register(app: dash.Dash, study: Study) -> None:
 
     @app.callback(
         Output("feature-graph", "figure"),
+        Output("feature-graph", "style"),
         Output({"type": "figure", "key": "feature"}, "data"),
         Output("feature-effects", "children"),
         Output("feature-neighbours", "children"),
@@ -141,12 +150,15 @@ def register(app: dash.Dash, study: Study) -> None:
     def show_statistics(search: str | None) -> tuple[Any, ...]:
         spec = selected(study, search)
         if spec is None:
-            return go.Figure(), None, None, None
+            return go.Figure(), {}, None, None, None
         result = load_result(study, spec.result_name)
+        if not result["alive"].sel(feature=spec.feature):
+            return go.Figure(), NOT_SHOWN, None, None, None
         near = neighbours_frame(result, spec.feature)
         labels = browser_frame(study, spec.name).set_index("feature")["label"].loc[near["neighbour"]]
         return (
             feature_figure.draw_screen(feature_figure.make_table(study, spec)),
+            {},
             figure_data("feature", spec),
             feature_effects.effects(study, spec),
             _neighbours(near.assign(label=labels.to_numpy()), search),
@@ -186,6 +198,10 @@ def _label(study: Study, spec: FeatureSpec, evidence: str, examples: pd.DataFram
     return html.Div([dmc.Text(words, size="sm", my="xs"), link])
 
 
+def _dead() -> Component:
+    return dmc.Text(DEAD, size="sm", my="xs")
+
+
 def _numbers(row: pd.Series) -> Component:
     return numbers(
         {
@@ -198,10 +214,10 @@ def _numbers(row: pd.Series) -> Component:
     )
 
 
-def _scores(scores: pd.DataFrame) -> Component | None:
+def _scores(scores: pd.DataFrame) -> Component:
     """The values with the highest AUROCs, with all scores."""
     if scores.empty:
-        return None
+        return dmc.Text(with_code(NO_SCORES), size="xs", c="dimmed")
     names = {"auroc": "AUROC", "tfidf": "tf-idf", "diff": "difference", "cohens_d": "Cohen's d"}
     body = [
         [row["value"], *(_score(row, name) for name in names), p_value(row["p_adjusted"])]
@@ -243,9 +259,9 @@ def _heading(text: str) -> Component:
     return dmc.Title(text, order=6, mt="sm", mb=4)
 
 
-def _top_clips(study: Study, spec: FeatureSpec, examples: pd.DataFrame) -> Component:
+def _top_clips(study: Study, spec: FeatureSpec, examples: pd.DataFrame) -> Component | None:
     if examples.empty:
-        return hint("This feature is dead: no clip activates it.")
+        return None
     clips = study.clips.set_index("clip")
     shown = examples[examples["clip"].isin(clips.index)].head(SHOWN_CLIPS)
     cards = [_clip(study, spec, clips.loc[int(example["clip"])], example) for _, example in shown.iterrows()]

@@ -60,7 +60,10 @@ def measured(study: Study, spec: FeatureSpec) -> tuple[pd.DataFrame, list[str]]:
         )
     if not own:
         lacking = "Not measured for this feature" if known else "Not measured yet"
-        said.append(f"{lacking}: `{asked}` measures the effects of the best features of each value.")
+        said.append(
+            f"{lacking}: `{asked}` measures the effects of the best features of each value, and with `--set` also of a "
+            "set, such as one of this feature alone."
+        )
         return pd.DataFrame(), said
     found = pd.concat(own, ignore_index=True)
     with suppress(UserError):  # the editor of notes says why

@@ -43,6 +43,7 @@ from dashboards.pages import (
 )
 from dashboards.results import load_result
 from dashboards.shell import shell, unknown_parts
+from dashboards.tables.features import scores_frame
 from tests.dashboards.synthetic_study import FEATURES, STOPPED, make_study
 from tests.tolerances import assert_close
 from workbench.studies.study import Study
@@ -446,7 +447,7 @@ def test_the_table_of_features_is_sent_in_pages(app: dash.Dash, study: Study) ->
     said = rows(search="?set=none", filterModel=dense)[2]
     assert "the set none and the filters below the columns' names: clear one" in said
     some, _, _ = rows(search="?value=mood=sad&against=mood=happy")
-    shares = [float(row["share"].removesuffix("%")) for row in some]
+    shares = [float(row["share"].removesuffix("%").replace("−", "-")) for row in some]
     assert shares == sorted(shares, reverse=True)
     assert sum(shares) == pytest.approx(100, abs=0.05 * FEATURES)
 
@@ -641,3 +642,23 @@ def test_no_two_parts_of_a_page_have_the_same_id(study: Study, page: ModuleType)
     layout = page.layout(Context(study), {})
     ids = [str(part.id) for part in layout._traverse() if getattr(part, "id", None)]
     assert len(ids) == len(set(ids)) > 3
+
+
+def test_a_dead_feature_says_so_in_place_of_empty_parts(app: dash.Dash, study: Study) -> None:
+    name = "tf4.cross_attn"
+    result = load_result(study, f"sae-{name}")
+    dead, alive = (
+        int(result["feature"].values[result["alive"].values == is_alive][0]) for is_alive in (False, True)
+    )
+    search = f"?sae={name}&feature={dead}"
+    card = callback(app, feature_card, "show_feature")(search, None)
+    assert feature_card.DEAD in str(card[3])
+    assert (card[6], card[7], card[9]) == (None, None, feature_card.NOT_SHOWN)
+    _, style, *others = callback(app, feature_card, "show_statistics")(search)
+    assert (style, others) == (feature_card.NOT_SHOWN, [None] * 3)
+    _, style, export, effects, _ = callback(app, feature_card, "show_statistics")(
+        f"?sae={name}&feature={alive}"
+    )
+    assert (style, bool(export)) == ({}, True)
+    assert "workbench sae effects" in str(effects)
+    assert "No scores" in str(feature_card._scores(scores_frame(result, dead)))

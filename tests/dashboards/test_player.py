@@ -36,7 +36,9 @@ def test_players_have_titles_and_no_sound_at_first(study: Study) -> None:
 
 def test_audio_that_is_gone_is_told(study: Study) -> None:
     (one,) = told(player(study, "audio/clips/99999.flac", 2.0))
-    assert one["missing"] == "The audio file audio/clips/99999.flac is missing from the study."
+    assert one["missing"].startswith(
+        "The audio file audio/clips/99999.flac is missing from the study. Run `workbench trace`"
+    )
     assert "audio" not in one
 
 
@@ -62,7 +64,9 @@ def test_an_ab_player_is_empty_until_a_callback_fills_it() -> None:
 
 def test_a_lost_recording_has_a_sentence_in_its_place(study: Study) -> None:
     lost, clean = json.loads(ab_sides(study, sides("lost", "clean"), 2.0))["sides"]
-    assert lost["missing"] == f"The audio file {FOLDER}/lost.flac is missing from the study."
+    assert lost["missing"].startswith(
+        f"The audio file {FOLDER}/lost.flac is missing from the study. Run the command"
+    )
     assert "audio" not in lost
     assert "missing" not in clean
 
