@@ -1,4 +1,7 @@
-"""What becomes of the lab's requests: progress, the two clips side by side, their difference, scores, and code."""
+"""What becomes of the lab's requests: progress, the clips side by side, their difference, scores, and code.
+
+`lab_names.py` names the clips, `lab_scores.py` has the table of scores.
+"""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -11,17 +14,7 @@ from dash.development.base_component import Component
 from dash.exceptions import PreventUpdate
 
 from analyses.lab.code import as_command, as_python
-from analyses.lab.request import (
-    FeatureEdit,
-    LabEdit,
-    LabRequest,
-    PromptEdit,
-    SliderEdit,
-    SteerEdit,
-    edits_as_text,
-    read_request,
-)
-from analyses.lab.scores import DISTANCE, Score, Scores
+from analyses.lab.request import LabRequest, read_request
 from cache.errors import UserError
 from dashboards.components.ab import Side, ab_player, ab_sides
 from dashboards.components.text import panel, with_code
@@ -29,18 +22,13 @@ from dashboards.context import Context
 from dashboards.jobs import Job
 from dashboards.lab_link import PATH
 from dashboards.links import address, read_query, write_query
-from dashboards.names import shortened
-from dashboards.numbers import fixed
+from dashboards.pages.lab_names import UNEDITED, caption, strengths, title, without_strength
+from dashboards.pages.lab_scores import scores_table
 from dashboards.pictures import DIFFERENCE_DB, difference_png
-from workbench.scorers.descriptors import four_digits
 from workbench.studies.study import Study
 
-LONGEST_LYRICS = 60  # characters in the caption
 MOST_SHOWN = 5
 """Clips of a page's latest requests that stay in the player."""
-UNEDITED = "unedited"
-NO_EDITS = "No edit is on: these are the scores of the unedited clip."
-WITH_STRENGTH = (SteerEdit, SliderEdit, PromptEdit, FeatureEdit)
 LISTEN_HELP = (
     "The unedited clip, and those of the latest requests with the same prompt, lyrics, seed and settings. All start "
     "from the same initial noise; a switch keeps the position."
@@ -205,7 +193,7 @@ def _shown(context: Context, jobs: Sequence[Job]) -> tuple[Any, ...]:
         sides(study, heard) if shown else dash.no_update,
         difference,
         not difference,
-        _scores(latest.scores, bool(latest.request.active)) if latest.scores else dash.no_update,
+        scores_table(latest.scores, bool(latest.request.active)) if latest.scores else dash.no_update,
         not (made and made.scores),
         *((as_command(study, made.request), as_python(study, made.request)) if made else ("", "")),
         made is None,
@@ -259,72 +247,16 @@ def sides(study: Study, jobs: Sequence[Job]) -> str:
     latest = jobs[-1]
     assert latest.rendered is not None
     edited = {title(job.request): job for job in jobs if job.rendered and job.request.active}
-    alike = {_without_strength(job.request) for job in edited.values()}
+    alike = {without_strength(job.request) for job in edited.values()}
     by_strength = len(alike) == 1 and None not in alike
     found = [Side(UNEDITED, "", ("no edits",), latest.rendered.unedited, 0.0 if by_strength else None)]
     for name, job in edited.items():
         assert job.rendered is not None
-        strength = _strengths(job.request)[0] if by_strength else None
+        strength = strengths(job.request)[0] if by_strength else None
         found.append(Side(name, "", (name,), job.rendered.edited, strength))
     return ab_sides(
         study, found, latest.rendered.seconds, caption(study, latest.request), title(latest.request)
     )
-
-
-def caption(study: Study, request: LabRequest) -> str:
-    """What all clips of a request have in common: prompt, seed, and lyrics and settings that are not the study's."""
-    given, own = request.settings(study.spec.settings), study.spec.settings
-    others = {
-        f"{given.duration:g} s": given.duration != own.duration,
-        f"{given.num_steps} steps": given.num_steps != own.num_steps,
-        f"guidance {given.guidance_scale:g}": given.guidance_scale != own.guidance_scale,
-        f"lyrics “{shortened(request.lyrics, LONGEST_LYRICS)}”": request.lyrics != "",
-    }
-    named = [name for name, is_other in others.items() if is_other]
-    return ", ".join([request.prompt, f"seed {request.seed}", *named])
-
-
-def _strengths(request: LabRequest) -> list[float]:
-    return [edit.strength for edit in request.active if isinstance(edit, WITH_STRENGTH)]
-
-
-def _without_strength(request: LabRequest) -> str | None:
-    """The edits of a request but for their only strength, as text; None if they have none or several."""
-    if len(_strengths(request)) != 1:
-        return None
-    bare = [
-        edit.model_copy(update={"strength": 0.0}) if isinstance(edit, WITH_STRENGTH) else edit
-        for edit in request.active
-    ]
-    return edits_as_text(bare)
-
-
-def title(request: LabRequest) -> str:
-    """The edits of a request in a few words, such as "mood × 2, patch tf3.cross_attn"."""
-    return ", ".join(map(_named, request.active)) or UNEDITED
-
-
-def _named(edit: LabEdit) -> str:
-    if isinstance(edit, WITH_STRENGTH):
-        name = f"{_what(edit)} × {_signed(edit.strength)}"
-        return f"{name} at {_where(edit.sites)}" if isinstance(edit, SteerEdit) and edit.sites else name
-    return f"{edit.kind} {_where(edit.sites)}"
-
-
-def _what(edit: SteerEdit | SliderEdit | PromptEdit | FeatureEdit) -> str:
-    if isinstance(edit, SteerEdit):
-        return edit.pack
-    if isinstance(edit, SliderEdit):
-        return f"slider {edit.slider}"
-    return edit.method if isinstance(edit, PromptEdit) else f"feature {edit.feature}"
-
-
-def _where(sites: Sequence[str]) -> str:
-    return ", ".join(sites[:2]) + (" …" if len(sites) > 2 else "")
-
-
-def _signed(strength: float) -> str:
-    return f"{strength:g}".replace("-", "−")
 
 
 def _difference(study: Study, job: Job | None) -> str:
@@ -334,44 +266,3 @@ def _difference(study: Study, job: Job | None) -> str:
     with suppress(UserError, OSError):
         return difference_png(study, job.rendered.edited, job.rendered.unedited, job.rendered.seconds)
     return ""
-
-
-def _scores(scores: Scores, is_edited: bool) -> list[Component]:
-    """What judges hear in both clips and their distance, or in the only one."""
-    heads = ["judge", "concept", "value", *(("unedited", "edited", "change") if is_edited else (UNEDITED,))]
-    head = dmc.TableThead(dmc.TableTr([dmc.TableTh(name) for name in heads]))
-    rows = [dmc.TableTr([dmc.TableTd(text) for text in _row(score)[: len(heads)]]) for score in scores.scores]
-    table = dmc.Table([head, dmc.TableTbody(rows)], fz="xs", verticalSpacing=2, className="number")
-    apart = "undefined" if scores.distance is None else fixed(scores.distance, 2)
-    said = f"Distance of the two clips ({DISTANCE}): {apart}" if is_edited else NO_EDITS
-    return [
-        dmc.Text(said, size="sm", mb="xs", id="lab-distance"),
-        dmc.TableScrollContainer(table, minWidth=480 if is_edited else 320),
-        *(dmc.Text(with_code(note), size="xs", c="dimmed") for note in scores.notes),
-    ]
-
-
-def _row(score: Score) -> list[str]:
-    reading = score.reading
-    show = _number if reading.judge == "descriptors" else _share
-    numbers = ["–" if one is None else show(one) for one in (score.unedited, score.edited)]
-    return [
-        reading.judge,
-        reading.concept.replace("_", " "),
-        reading.value,
-        *numbers,
-        "–" if score.change is None else _signed_text(score.change, show(score.change)),
-    ]
-
-
-def _signed_text(change: float, text: str) -> str:
-    """A formatted change with its sign, unless it is rounded to 0."""
-    return f"+{text}" if change > 0 and any(digit in text for digit in "123456789") else text
-
-
-def _number(value: float) -> str:
-    return four_digits(value)
-
-
-def _share(value: float) -> str:
-    return fixed(value, 3)

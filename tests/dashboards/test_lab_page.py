@@ -18,7 +18,7 @@ from dashboards.address import LOCAL
 from dashboards.app import make_app
 from dashboards.context import Context
 from dashboards.jobs import Jobs
-from dashboards.pages import lab, lab_clip, lab_edits, lab_result
+from dashboards.pages import lab, lab_clip, lab_edits, lab_names, lab_result, lab_scores
 from tests.dashboards.test_pages import callback
 from workbench.studies.study import Study
 
@@ -253,24 +253,24 @@ def test_a_job_of_an_earlier_server_is_told_once_and_can_be_made_again(
 def test_changes_of_any_size_have_their_sign(judge: str, edited: float, change: str) -> None:
     reading = Reading(judge=judge, concept="flatness", value="", text="flatness")
     scores = Scores((Score(reading, unedited=1e-05, edited=edited),), distance=0.1)
-    assert f"TableTd('{change}')" in str(lab_result._scores(scores, is_edited=True))
+    assert f"TableTd('{change}')" in str(lab_scores.scores_table(scores, is_edited=True))
 
 
 def test_a_clip_without_edits_has_the_scores_of_one_clip(app: dash.Dash, pages: Context) -> None:
     data, _ = lab.submitted(pages, LabRequest(prompt="x"), None)
     pages.jobs.wait(data["jobs"][-1], 60.0)
     scores = str(shown(app, data)["scores"])
-    assert lab_result.NO_EDITS in scores and "0.250" in scores
+    assert lab_scores.NO_EDITS in scores and "0.250" in scores
     assert "0.750" not in scores and "change" not in scores and "Distance" not in scores
 
 
 def test_the_caption_says_what_differs_from_the_study(study: Study) -> None:
-    assert lab_result.caption(study, LabRequest(prompt="a song", seed=3)) == "a song, seed 3"
+    assert lab_names.caption(study, LabRequest(prompt="a song", seed=3)) == "a song, seed 3"
     other = LabRequest(prompt="a song", duration=1.5, steps=3, guidance=7.5, lyrics="la\nla")
     said = "a song, seed 0, 1.5 s, 3 steps, guidance 7.5, lyrics “la la”"
-    assert lab_result.caption(study, other) == said
+    assert lab_names.caption(study, other) == said
     own = {"duration": study.spec.settings.duration, "guidance": study.spec.settings.guidance_scale}
-    assert lab_result.caption(study, LabRequest(prompt="a song", **own)) == "a song, seed 0"
+    assert lab_names.caption(study, LabRequest(prompt="a song", **own)) == "a song, seed 0"
 
 
 @pytest.mark.parametrize(
