@@ -201,7 +201,7 @@ def read_ahead(study: Study) -> None:
     with suppress(UserError):
         problems(study)
         feature_browser.read_ahead(study)
-        readable_packs(study)  # imports torch, if there are any
+        readable_packs(study)
 
 
 def welcome(study_path: Path, address: Address, port: int, page: str = "/") -> list[str]:

@@ -2,16 +2,13 @@
 
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from analyses.steering.study_files import pack_files
+from analyses.steering.vector_content import VectorContent, load_content
 from cache.errors import UserError
 from dashboards.results import Identity
 from workbench.files import file_version
 from workbench.studies.study import Study
-
-if TYPE_CHECKING:
-    from analyses.steering.vector import Vector
 
 
 def pack_names(study: Study) -> list[str]:
@@ -35,7 +32,7 @@ def _is_readable(study: Study, name: str) -> bool:
     return True
 
 
-def load_pack(study: Study, name: str) -> "Vector":
+def load_pack(study: Study, name: str) -> VectorContent:
     """Load one of the study's vectors by its name.
 
     Raises:
@@ -60,8 +57,6 @@ def pack_path(study: Study, name: str) -> Path:
 
 
 @lru_cache(maxsize=32)
-def _load(file: Path, root: Path, version: Identity) -> "Vector":
+def _load(file: Path, root: Path, version: Identity) -> VectorContent:
     del version  # only part of the cache key: a changed file is read again
-    from analyses.steering.vector import load_vector  # imports torch; only studies with vectors need it
-
-    return load_vector(file, root=root)
+    return load_content(file, root=root)

@@ -18,7 +18,8 @@ from analyses.steering.examples import Example, pair_examples
 from analyses.steering.fit_state import FitState, damaged_state
 from analyses.steering.pairs import ends, pairs_towards
 from analyses.steering.reliability import GROUPS
-from analyses.steering.vector import Latents, Vector
+from analyses.steering.vector import Vector
+from analyses.steering.vector_content import Latents
 from cache.protocol import Pass
 from workbench.engine.edits import Run
 from workbench.engine.runs import Capture, Clip

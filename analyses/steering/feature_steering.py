@@ -8,9 +8,10 @@ import numpy as np
 import xarray as xr
 
 from analyses.steering.capture import PairOptions, capture_of_pairs
+from analyses.steering.closed_steps import check_open, used_saes
 from analyses.steering.sae_features import SAEFeatures, ScoreName, saes_by_site
 from analyses.steering.schedule import Schedule, scheduled
-from analyses.steering.used_saes import UsedSAE, check_open, used_saes
+from analyses.steering.used_saes import UsedSAE
 from analyses.steering.vector import PASS_MODES, PassMode, edited_places
 from cache.errors import UserError
 from cache.protocol import Pass

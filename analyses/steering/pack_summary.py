@@ -1,7 +1,6 @@
 """Summaries of vectors for people: what a vector is, what it was made from, and how far it can be trusted."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -10,11 +9,9 @@ import xarray as xr
 from analyses.steering.checks import NOT_JUDGED, Check, Interval
 from analyses.steering.directions import hook
 from analyses.steering.reliability import cosine_in_words, cosine_with_truth
+from analyses.steering.vector_content import VectorContent
 from cache.wording import counted, quoted
 from workbench.scorers.descriptors import in_unit
-
-if TYPE_CHECKING:
-    from analyses.steering.vector import Vector  # imports torch, which is slow
 
 LATENTS = {
     "own": "",
@@ -27,7 +24,7 @@ NOTES = ("resampled", "source", "note")
 """Facts of the provenance that are shown, besides time and version."""
 
 
-def pack_facts(vector: "Vector") -> dict[str, str]:
+def pack_facts(vector: VectorContent) -> dict[str, str]:
     """Return what a vector is and what it was made from, by name; a text is empty if it does not apply."""
     model, sampling, sigmas = vector.model, vector.sampling, vector.sigmas
     return {
@@ -53,7 +50,7 @@ def pack_facts(vector: "Vector") -> dict[str, str]:
     }
 
 
-def pack_sites(vector: "Vector") -> pd.DataFrame:
+def pack_sites(vector: VectorContent) -> pd.DataFrame:
     """Return a table of texts with a row for each site and pass: norms and reliability, as means over the steps."""
     passes = next(iter(vector.directions.values()))["pass"].values.tolist()
     return pd.DataFrame(
@@ -61,7 +58,7 @@ def pack_sites(vector: "Vector") -> pd.DataFrame:
     )
 
 
-def pack_line(name: str, vector: "Vector") -> dict[str, str]:
+def pack_line(name: str, vector: VectorContent) -> dict[str, str]:
     """Return one line about a vector, by column."""
     return {
         "name": name,
@@ -80,7 +77,7 @@ def sites_in_words(sites: Sequence[str]) -> str:
     return ", ".join(sites) if len(sites) <= 4 else f"{sites[0]} … {sites[-1]} ({len(sites)})"
 
 
-def _verdicts(vector: "Vector") -> str:
+def _verdicts(vector: VectorContent) -> str:
     """Say in a few words what each judge says; the judge is named if there are several."""
     checks = vector.checks
     if len(checks) < 2:
@@ -88,12 +85,12 @@ def _verdicts(vector: "Vector") -> str:
     return "; ".join(f"{check.scorer}: {check.words}" for check in checks)
 
 
-def _checks(vector: "Vector") -> dict[str, str]:
+def _checks(vector: VectorContent) -> dict[str, str]:
     """Return what each judge says, with its numbers."""
     return {f"judge {check.scorer}": _check(check) for check in vector.checks} or {"judge": NOT_JUDGED}
 
 
-def _saes(vector: "Vector") -> dict[str, str]:
+def _saes(vector: VectorContent) -> dict[str, str]:
     """Return the autoencoder of each site, and where it may not be used."""
     found: dict[str, list[str]] = {}
     for sae in vector.saes:
@@ -131,7 +128,7 @@ def _signed(number: float) -> str:
     return format(number, "+.2g").replace("-", "−")
 
 
-def _site_row(vector: "Vector", site: str, pass_name: str) -> dict[str, str]:
+def _site_row(vector: VectorContent, site: str, pass_name: str) -> dict[str, str]:
     place = {"site": site, "pass": pass_name}
     reliable = vector.reliability.sel(place)
     low, high = _cosine(reliable["split_half_lo"]), _cosine(reliable["split_half_hi"])
@@ -148,7 +145,7 @@ def _site_row(vector: "Vector", site: str, pass_name: str) -> dict[str, str]:
     }
 
 
-def _raw_norms(vector: "Vector") -> str:
+def _raw_norms(vector: VectorContent) -> str:
     """Say how long the directions were before they were normalised, unless they are not normalised."""
     raw = np.concatenate([norms.values.ravel() for norms in vector.raw_norms.values()])
     own = np.concatenate([norms.values.ravel() for norms in vector.norms.values()])
@@ -174,18 +171,18 @@ def _cosine(values: xr.DataArray) -> str:
     return cosine_in_words(float(known.mean())) if known.size else ""
 
 
-def _time(vector: "Vector") -> str:
+def _time(vector: VectorContent) -> str:
     n_tokens = next(iter(vector.directions.values())).sizes.get("token")
     if n_tokens is None:
         return "constant"
     return f"a cycle of {counted(n_tokens, 'token')}" if vector.cycle else f"by token ({n_tokens})"
 
 
-def _value(vector: "Vector", value: str | float) -> str:
+def _value(vector: VectorContent, value: str | float) -> str:
     return value if isinstance(value, str) else in_unit(vector.concept, value)
 
 
-def _examples(vector: "Vector") -> str:
+def _examples(vector: VectorContent) -> str:
     if not vector.examples:
         return "unknown clips"
     seeds = sorted({example.seed for example in vector.examples})

@@ -6,10 +6,10 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
+from analyses.steering.closed_steps import used_saes
 from analyses.steering.directions import labelled
 from analyses.steering.reliability import reliability_of_refits
 from analyses.steering.sae_features import UNIT, check_sae, chosen_features, saes_by_site
-from analyses.steering.used_saes import used_saes
 from analyses.steering.vector import Vector
 from cache.errors import UserError
 from workbench.artefacts.concepts import Concept

@@ -12,8 +12,8 @@ from pydantic import Field
 
 from analyses.sae.feature_scores import SCORES, Responses, most_specific
 from analyses.steering.capture import GroupSums, Method, PairCapture, PairOptions, PairValues, fit
+from analyses.steering.closed_steps import check_open, used_saes
 from analyses.steering.reliability import REFITS, reliability_of_refits
-from analyses.steering.used_saes import check_open, used_saes
 from analyses.steering.vector import Vector
 from cache.errors import UserError
 from workbench.engine.sites import Site, numbered_site

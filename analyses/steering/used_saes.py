@@ -1,14 +1,11 @@
 """The sparse autoencoders that directions or features are of, with the steps at which they may not be used."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Annotated
 
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from analyses.steering.header import Line, Strict, rises
-from workbench.sae.base import SAE
-from workbench.sae.gate import GatedStep, closed_steps, refusal
-from workbench.sae.identity import weights_hash
 
 
 class ClosedStep(Strict):
@@ -57,28 +54,3 @@ def _of_different(used: tuple[UsedSAE, ...]) -> tuple[UsedSAE, ...]:
 
 UsedSAEs = Annotated[tuple[UsedSAE, ...], AfterValidator(_of_different)]
 """The autoencoders of all sites; several of a site if vectors were stacked."""
-
-
-def used_saes(saes: Mapping[str, SAE], sigmas: Sequence[float]) -> tuple[UsedSAE, ...]:
-    """Return what there is to know of autoencoders, by site, that are used in runs with these sigmas."""
-    return tuple(
-        UsedSAE(
-            site=site,
-            name=site,
-            weights=weights_hash(sae),
-            closed=tuple(
-                ClosedStep(step=step, reason=reason) for step, reason in closed_steps(sae, sigmas).items()
-            ),
-        )
-        for site, sae in saes.items()
-    )
-
-
-def check_open(used: Sequence[UsedSAE], places: Sequence[tuple[str, int]], sigmas: Sequence[float]) -> None:
-    """Raise GatedStep if one of these sites is steered at a step that is closed for an autoencoder of it."""
-    closed = {(sae.site, each.step): (sae.name, each.reason) for sae in used for each in sae.closed}
-    for site, step in places:
-        if (site, step) in closed:
-            name, reason = closed[site, step]
-            which = site if name == site else f"{site} ('{name}')"
-            raise GatedStep(refusal(which, step, sigmas[step], reason))

@@ -1,38 +1,28 @@
 """A steering direction for each site and step."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import xarray as xr
 from pydantic import Field
 
-from analyses.steering.checks import Check
-from analyses.steering.directions import at_steps, nearest_steps, norms
-from analyses.steering.examples import Example
+from analyses.steering.closed_steps import check_open
+from analyses.steering.directions import at_steps, nearest_steps
 from analyses.steering.pack import read_pack, write_pack
 from analyses.steering.schedule import Schedule, weights
-from analyses.steering.used_saes import UsedSAE, check_open
+from analyses.steering.vector_content import VectorContent
 from cache.errors import UserError
 from cache.protocol import Pass
 from cache.wording import counted, printable
 from workbench.engine.edits import Edit, add, clamp, steer_back
 from workbench.engine.edits.window import WindowOptions
-from workbench.engine.settings import GenerationSettings
 from workbench.engine.sites import Site, listed_sites, numbered_site
 from workbench.engine.tensors import HashedTensor
-from workbench.models.sampling import Sampling
-from workbench.provenance import provenance
 from workbench.validation import Number, validated
-
-Latents = Literal["own", "positive", "negative"]
-"""At which latents the prompts of a pair are compared: each at those of its own run, or both at those of one run."""
-KnownLatents = Latents | Literal["mixed", "unknown"]
-"""Those of a vector, which may be a stack of different ones, or come from elsewhere."""
 
 Operation = Literal["add", "clamp", "steer_back"]
 """What is done with a direction (see `Vector.at`)."""
@@ -52,69 +42,8 @@ RESAMPLED = ("resampled", "original_sigmas", "original_steps")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Vector:
-    """Directions from the `negative` values of a concept to its `positive` one.
-
-    Attributes:
-        method: the name of the method that found them, such as caa.
-        concept: the concept, or descriptor.
-        positive: the value, or end, towards which they point.
-        negative: the values that they point away from.
-        directions: an array for each site with dims (pass, step, channel) or, if they change along the clip, (pass,
-            step, token, channel), and coordinates pass, step and sigma, in the units of the site's output.
-        unit: what a strength of 1 adds, in words.
-        model: the model that they are valid for (its `describe()`).
-        settings: the settings that they were computed with.
-        sampling: what the model did with these settings (its `sampling(settings)`).
-        examples: the clips that they were computed from; empty if they are unknown.
-        reliability: how much they depend on the choice of pairs (see `analyses.steering.reliability`).
-        latents: at which latents the clips of a pair were compared (see `KnownLatents`).
-        cycle: whether the tokens are a cycle that repeats along the clip.
-        raw_norms: the norms by site, pass and step before the directions were normalised, NaN if they are unknown; by
-            default their own, if they are not normalised.
-        saes: the sparse autoencoders whose features the directions are, if any, with the steps at which they may not be
-            used.
-        checks: what judges say of it on other prompts, an entry for each (see `analyses.steering.judging`); empty if it
-            was not judged, as after any change of its directions.
-        provenance: versions and time of the computation.
-    """
-
-    method: str
-    concept: str
-    positive: str
-    negative: str
-    directions: Mapping[str, xr.DataArray]
-    unit: str
-    model: Mapping[str, Any]
-    settings: GenerationSettings
-    sampling: Sampling
-    examples: tuple[Example, ...]
-    reliability: xr.Dataset
-    latents: KnownLatents = "own"
-    cycle: bool = False
-    raw_norms: Mapping[str, xr.DataArray] = field(default_factory=dict)
-    saes: tuple[UsedSAE, ...] = ()
-    checks: tuple[Check, ...] = ()
-    provenance: Mapping[str, Any] = field(default_factory=provenance)
-
-    def __post_init__(self) -> None:
-        if not self.raw_norms:
-            object.__setattr__(self, "raw_norms", self.norms)
-
-    @property
-    def n_pairs(self) -> int:
-        """Number of pairs among the examples."""
-        return len({example.pair for example in self.examples} - {None})
-
-    @property
-    def sigmas(self) -> tuple[float, ...]:
-        """The sigma of each step."""
-        return tuple(next(iter(self.directions.values()))["sigma"].values.tolist())
-
-    @cached_property
-    def norms(self) -> dict[str, xr.DataArray]:
-        """The norm of each site's direction by pass and step; if it has tokens, the root mean square over them."""
-        return {site: norms(array) for site, array in self.directions.items()}
+class Vector(VectorContent):
+    """A vector that makes edits; what it has is described at `VectorContent`."""
 
     @cached_property
     def _tensors(self) -> dict[tuple[str, Pass, int], HashedTensor]:

@@ -1,6 +1,6 @@
 """How far a steering vector can be trusted: would other pairs, or another step, have given the same direction?"""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,6 +10,7 @@ from matplotlib.figure import Figure as PaperFigure
 from plotly.subplots import make_subplots
 
 from analyses.steering.reliability import cosine_in_words, cosine_with_truth
+from analyses.steering.vector_content import VectorContent
 from cache.errors import UserError
 from cache.wording import counted
 from dashboards.drawing import palette
@@ -21,9 +22,6 @@ from dashboards.names import shortened
 from dashboards.packs import load_pack, pack_names, pack_path
 from workbench.provenance import file_hash
 from workbench.studies.study import Study
-
-if TYPE_CHECKING:
-    from analyses.steering.vector import Vector  # imports torch, which is slow
 
 LEARNING, HALVES, STEPS = "learning", "split_half", "steps"
 TITLES = {LEARNING: "by number of {units}", HALVES: "of two halves of the {units}", STEPS: "of two steps"}
@@ -85,7 +83,7 @@ def make_table(study: Study, spec: VectorReliabilitySpec) -> pd.DataFrame:
     return reliability_frame(vector, spec.pack, spec.site or sites[0], spec.pass_name or passes[0])
 
 
-def reliability_frame(vector: "Vector", name: str, site: str, pass_name: str) -> pd.DataFrame:
+def reliability_frame(vector: VectorContent, name: str, site: str, pass_name: str) -> pd.DataFrame:
     """Cosines between directions of one site and pass: pack, site, pass, units, quantity, step, at, value, low, high.
 
     Quantities: `learning` (of two disjoint sets of `at` pairs each), `split_half` (of two halves of the pairs, with the
@@ -281,7 +279,7 @@ def _draw_steps(figure: PaperFigure, axes: Axes, table: pd.DataFrame) -> None:
     bar.outline.set_visible(False)
 
 
-def write_caption(vector: "Vector", table: pd.DataFrame) -> str:
+def write_caption(vector: VectorContent, table: pd.DataFrame) -> str:
     """Say what the direction is, what was compared, and how close to the truth all pairs together come."""
     first = table.iloc[0]
     ends = f"{vector.concept}, from {vector.negative} to {vector.positive}"

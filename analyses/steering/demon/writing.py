@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from analyses.steering.closed_steps import check_open
 from analyses.steering.demon.header import (
     FAMILIES,
     FILE,
@@ -20,7 +21,6 @@ from analyses.steering.demon.header import (
     DemonHeader,
     Range,
 )
-from analyses.steering.used_saes import check_open
 from analyses.steering.vector import Vector
 from cache.errors import UserError
 from workbench.engine.sites import Site

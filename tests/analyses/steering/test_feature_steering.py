@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
+from analyses.steering.closed_steps import used_saes
 from analyses.steering.demon import write_demon
 from analyses.steering.feature_steering import FeatureSteering, feature_steering
 from analyses.steering.nulls import random_vectors
 from analyses.steering.pack_summary import pack_facts
 from analyses.steering.sae_features import sae_features
 from analyses.steering.stacking import stack
-from analyses.steering.used_saes import used_saes
 from analyses.steering.vector import load_vector
 from cache.errors import UserError
 from tests.tolerances import assert_close
