@@ -3,7 +3,7 @@
 import json
 import re
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -268,9 +268,10 @@ def _difference(study: Study, attributes: dict[str, Any]) -> str:
     return "other prompts, settings or number of clips, or made by an earlier version of the workbench"
 
 
-def usable_names(study: Study) -> list[str]:
-    """Names of the results that can be shown."""
-    return [name for name in study.result_names() if problem(study, name) is None]
+def usable_names(study: Study, kind: str = "") -> list[str]:
+    """Names of the results that can be shown, all or those of a kind."""
+    names = _names_of(study, kind) if kind else study.result_names()
+    return [name for name in names if problem(study, name) is None]
 
 
 def is_usable(study: Study, name: str) -> bool:
@@ -327,13 +328,8 @@ def _problem(study_path: Path, name: str, version: Identity) -> str | None:
 
 def _fault(result: xr.Dataset, kind: str) -> str:
     """Why a result of `kind` cannot be shown; "" if it can."""
-    stored, expected = str(result.attrs["kind"]), STORED_KINDS.get(kind)
-    if expected not in (None, stored):
-        return f"is of the kind '{shortened(stored, LONGEST_FACT)}', not '{expected}'"
-    version, read = result.attrs["schema_version"], SCHEMA_VERSIONS.get(kind)
-    if read not in (None, version):
-        other = "an older" if version < read else "a newer"
-        return f"is of {other} version of the workbench (schema version {version}; this one reads {read})"
+    if fault := _format_fault(result.attrs, kind):
+        return fault
     variables = _VARIABLES.get(kind, ())
     if kind == "benchmark" and result.attrs.get("protocol") == "published":
         variables = tuple(name for names in benchmark.PUBLISHED.values() for name in names)
@@ -351,6 +347,18 @@ def _fault(result: xr.Dataset, kind: str) -> str:
     return ""
 
 
+def _format_fault(attributes: Mapping[str, Any], kind: str) -> str:
+    """Why a result with these attributes is not one of `kind` in the format that is read here; "" if it is."""
+    stored, expected = str(attributes["kind"]), STORED_KINDS.get(kind)
+    if expected not in (None, stored):
+        return f"is of the kind '{shortened(stored, LONGEST_FACT)}', not '{expected}'"
+    version, read = attributes["schema_version"], SCHEMA_VERSIONS.get(kind)
+    if read not in (None, version):
+        other = "an older" if version < read else "a newer"
+        return f"is of {other} version of the workbench (schema version {version}; this one reads {read})"
+    return ""
+
+
 def sae_names(study: Study) -> list[str]:
     """Names of the sparse autoencoders whose results can be shown, without "sae-"."""
     return names_of_kind(study, "sae")
@@ -362,8 +370,21 @@ def patching_names(study: Study) -> list[str]:
 
 
 def steering_names(study: Study) -> list[str]:
-    """Names of the steering results that can be shown, without "steering-"."""
-    return names_of_kind(study, "steering")
+    """Names of the steering results that say of themselves that they can be shown, without "steering-".
+
+    An evaluation has dozens of them. Reading all of them to list them would take seconds; what is wrong with the
+    numbers of one is told where it is shown.
+    """
+    return _of_kind("steering", [name for name in _names_of(study, "steering") if _is_readable(study, name)])
+
+
+def _is_readable(study: Study, name: str) -> bool:
+    """Whether the attributes of a result can be read, and are of the format that is read here."""
+    try:
+        attributes = _attributes(study.path, name, file_version(_file(study.path, name)))
+    except (UserError, OSError):
+        return False
+    return not _format_fault(attributes, name.partition("-")[0])
 
 
 def benchmark_names(study: Study) -> list[str]:
@@ -385,19 +406,26 @@ def trial_name(study: Study, result: xr.Dataset, concept: str, direction: str) -
 
 def names_of_kind(study: Study, kind: str) -> list[str]:
     """The results of a kind that can be shown, without "kind-", in the order of `_of_kind`."""
-    return _of_kind(kind, usable_names(study))
+    return _of_kind(kind, usable_names(study, kind))
 
 
-def names_to_show(study: Study, kind: str) -> list[str]:
-    """As `names_of_kind`, for callbacks of a page that was laid out while there was such a result.
+def shown_name(study: Study, kind: str, asked: str = "") -> str:
+    """The result that is asked for, or the first that can be shown if it cannot, without "kind-"; "" if none can."""
+    names = _of_kind(kind, _names_of(study, kind))
+    first = [asked] if asked in names else []
+    return next((name for name in first + names if problem(study, f"{kind}-{name}") is None), "")
+
+
+def name_to_show(study: Study, kind: str, asked: str = "") -> str:
+    """As `shown_name`, for callbacks of a page that was laid out while there was such a result.
 
     Raises:
         LostResult: there is none any more; the message names the command that makes it.
     """
-    names = names_of_kind(study, kind)
-    if not names:
+    name = shown_name(study, kind, asked)
+    if not name:
         raise LostResult(" ".join(lost_results(study, kind)))
-    return names
+    return name
 
 
 def unusable(study: Study, kind: str) -> list[str]:

@@ -31,7 +31,7 @@ from dashboards.pages.page import Page, Query
 from dashboards.results import (
     benchmark_names,
     load_result,
-    names_to_show,
+    name_to_show,
     trial_name,
 )
 from dashboards.tables.benchmark import DIRECTIONS, method_of, methods, published_frame, ranking_frame
@@ -203,8 +203,7 @@ def _areas_grid() -> Component:
 
 
 def _name(study: Study, query: Query) -> str:
-    names = names_to_show(study, "benchmark")
-    return query["result"] if query.get("result") in names else names[0]
+    return name_to_show(study, "benchmark", query.get("result", ""))
 
 
 def _result(study: Study, query: Query) -> xr.Dataset:

@@ -46,7 +46,7 @@ def measured(study: Study, spec: FeatureSpec) -> tuple[pd.DataFrame, list[str]]:
     Raises:
         UserError: if the autoencoder's weights cannot be read.
     """
-    results = [load_result(study, name) for name in usable_names(study) if name.startswith(PREFIX)]
+    results = [load_result(study, name) for name in usable_names(study, "feature") if name.startswith(PREFIX)]
     known = [result for result in results if has_effects(result)]
     frames = [(result, effects_frame(result, spec.name, spec.feature)) for result in known]
     frames = [(result, frame) for result, frame in frames if not frame.empty]

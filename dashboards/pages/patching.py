@@ -25,7 +25,7 @@ from dashboards.figures.patching_map import PatchingMapSpec
 from dashboards.links import change_query, read_query
 from dashboards.pages import patching_cell
 from dashboards.pages.page import Page, Query
-from dashboards.results import load_result, names_to_show, patching_names
+from dashboards.results import load_result, name_to_show, patching_names
 from dashboards.tables.patching import (
     ALL,
     CLEAR,
@@ -102,8 +102,7 @@ def view(study: Study, query: Query) -> PatchingMapSpec:
     Raises:
         UserError: the study has no map (any more).
     """
-    names = names_to_show(study, "patching")
-    name = query["result"] if query.get("result") in names else names[0]
+    name = name_to_show(study, "patching", query.get("result", ""))
     result = load_result(study, f"patching-{name}")
     known = {
         "scorer": scorers(result),

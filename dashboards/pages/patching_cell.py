@@ -25,7 +25,7 @@ from dashboards.figures.patching_pairs import PatchingPairsSpec
 from dashboards.links import change_query, read_query
 from dashboards.numbers import fixed, p_value
 from dashboards.pages.site_links import cell_links
-from dashboards.results import load_result, names_to_show
+from dashboards.results import load_result, name_to_show
 from dashboards.standalone import export_page
 from dashboards.tables.patching import ALL, SCREENED_OUT, UNTESTED, arms_frame, cells_frame, pairs_frame
 from dashboards.wording import interval
@@ -170,8 +170,8 @@ def register(app: dash.Dash, study: Study) -> None:
         State("pairs-grid", "selectedRows"),
     )
     def show_cell(search: str | None, rows: Any) -> tuple[Any, ...]:
-        query, names = read_query(search), names_to_show(study, "patching")
-        name = query["result"] if query.get("result") in names else names[0]
+        query = read_query(search)
+        name = name_to_show(study, "patching", query.get("result", ""))
         result = load_result(study, f"patching-{name}")
         scorer = query["scorer"] if query.get("scorer") in result["scorer"].values else ""
         cells = cells_frame(result, scorer)

@@ -25,7 +25,7 @@ from dashboards.links import change_query, read_query
 from dashboards.packs import pack_names
 from dashboards.pages import steering_arm, steering_sliders, steering_vectors
 from dashboards.pages.page import Page, Query
-from dashboards.results import load_result, names_to_show, steering_names
+from dashboards.results import load_result, name_to_show, shown_name, steering_names
 from dashboards.sliders import sliders
 from dashboards.tables.patching import UNCLEAR, UNTESTED, scorers
 from dashboards.tables.steering import checks_frame, strengths
@@ -65,7 +65,7 @@ def layout(context: Context, query: Query) -> Component:
     study = context.study
     kept = [steering_vectors.layout(study) if pack_names(study) else None, steering_sliders.layout(study)]
     panels = [panel for panel in kept if panel is not None]
-    if not steering_names(study):
+    if not shown_name(study, "steering"):
         return dmc.Stack([_nothing(study), *panels], gap="md")
     left = [
         html.Div(
@@ -99,8 +99,7 @@ def view(study: Study, query: Query) -> DoseResponseSpec:
     Raises:
         UserError: the study has no steering result (any more).
     """
-    names = names_to_show(study, "steering")
-    name = query["result"] if query.get("result") in names else names[0]
+    name = name_to_show(study, "steering", query.get("result", ""))
     result = load_result(study, f"steering-{name}")
     asked = {"scorer": query.get("scorer"), "concept": query.get("shown")}
     known = {"scorer": scorers(result), "concept": [str(one) for one in result["concept"].values]}
@@ -117,9 +116,8 @@ def _strength(result: xr.Dataset, query: Query) -> float | None:
 def choices(context: Context, query: Query) -> dict[str, list[str]]:
     """The values that this page accepts in its URL."""
     study = context.study
-    names = steering_names(study)
-    known = {"result": names, **steering_vectors.choices(study, query)}
-    if not names:
+    known = {"result": steering_names(study), **steering_vectors.choices(study, query)}
+    if not shown_name(study, "steering"):
         return known
     result = load_result(study, view(study, query).result_name)
     return {

@@ -41,10 +41,18 @@ from dashboards.pages import (
     steering_vectors,
 )
 from dashboards.pages.page import Page
-from dashboards.results import load_result, patching_names, problems, sae_names, steering_names
+from dashboards.results import (
+    load_result,
+    patching_names,
+    problems,
+    sae_names,
+    shown_name,
+    steering_names,
+)
 from dashboards.versions import shown_version
 from tests.dashboards.synthetic_steering import slider, vector
 from tests.dashboards.test_pages import callback
+from workbench.studies.result_files import result_bytes
 from workbench.studies.study import Study
 
 RESULTS = {
@@ -292,6 +300,24 @@ def test_the_advice_on_a_damaged_trial_names_its_command(damaged: Study, name: s
     cut((folder / "steering-tempo.nc").rename(folder / f"steering-{name}.nc"))
     (told,) = problems(damaged)
     assert f"workbench steer {command.format(study=damaged.path)}" in told
+
+
+def test_trials_are_listed_without_reading_them(damaged: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = damaged.path / "results"
+    shutil.copy(folder / "steering-tempo.nc", folder / "steering-ladder-tempo.nc")
+    cut(Path(shutil.copy(folder / "steering-tempo.nc", folder / "steering-cut.nc")))
+    monkeypatch.setattr(Study, "result", None)
+    assert steering_names(damaged) == ["ladder-tempo", "tempo"]
+
+
+def test_a_trial_with_wrong_numbers_is_listed_and_another_one_shown(damaged: Study) -> None:
+    wrong = damaged.result("steering-tempo").drop_vars("score")
+    (damaged.path / "results" / "steering-first.nc").write_bytes(result_bytes(wrong))
+    assert steering_names(damaged) == ["first", "tempo"]
+    assert [shown_name(damaged, "steering", asked) for asked in ("first", "", "nope")] == ["tempo"] * 3
+    assert steering.view(damaged, {"result": "first"}).name == "tempo"
+    text = page_text(create_app(damaged.path), "/steering", "?result=first")
+    assert "steering-first.nc is incomplete (it has no score)" in text
 
 
 def test_trials_before_a_judge_are_not_shown_first(damaged: Study) -> None:
