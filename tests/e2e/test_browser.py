@@ -837,3 +837,21 @@ def test_a_figure_is_exported(
         assert archive.namelist() == names
         for name in names:
             assert archive.read(name) == (study.path / "figures" / name).read_bytes()
+
+
+def test_a_print_names_what_it_shows_and_is_no_wider_than_the_sheet(page: Page, address: str) -> None:
+    page.goto(f"{address}/evaluation")
+    expect(page.locator("#leakage-graph .colorbar")).to_be_visible()
+    expect(page.locator("#evaluation-grid .ag-cell").first).to_be_visible()
+    page.evaluate("() => window.dispatchEvent(new Event('beforeprint'))")
+    page.emulate_media(media="print")
+    page.set_viewport_size({"width": 703, "height": 1031})  # a sheet of A4 without its margins
+    expect(page.get_by_text("Study: study", exact=True)).to_be_visible()
+    expect(page.locator("p.print-only")).to_contain_text("result: strict  ·  concept: mood")
+    parts = page.locator("#evaluation-grid, #evaluation-strict .main-svg:first-child")
+    ends = parts.evaluate_all("parts => parts.map(part => part.getBoundingClientRect().right)")
+    assert len(ends) == 4
+    assert all(0 < end <= 703 for end in ends)
+    page.evaluate("() => window.dispatchEvent(new Event('afterprint'))")
+    page.emulate_media(media="screen")
+    expect(page.locator("p.print-only")).to_have_count(0)
