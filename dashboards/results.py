@@ -364,6 +364,12 @@ def sae_names(study: Study) -> list[str]:
     return names_of_kind(study, "sae")
 
 
+def sae_site(study: Study, name: str) -> str:
+    """The site of a sparse autoencoder whose result can be shown, by its name without "sae-"."""
+    full = f"sae-{name}"
+    return str(_attributes(study.path, full, file_version(_file(study.path, full)))["site"])
+
+
 def patching_names(study: Study) -> list[str]:
     """Names of the patching results that can be shown, without "patching-"; "blocks" first."""
     return names_of_kind(study, "patching")

@@ -19,7 +19,7 @@ from dashboards.feature_pairs import matched_pairs
 from dashboards.links import address, change_query, read_query, write_query
 from dashboards.numbers import fixed
 from dashboards.pages.page import Page, Query
-from dashboards.results import command, sae_names
+from dashboards.results import command, sae_names, sae_site
 from workbench.studies.study import Study
 
 PATH = "/feature-pairs"
@@ -153,7 +153,7 @@ def register(app: dash.Dash, context: Context) -> None:
         page = min(_page(query), total)
         frame = found.frame[::-1] if _order(query) else found.frame
         rows = frame.iloc[(page - 1) * SHOWN : page * SHOWN]
-        said = html.P(summary(found, other), role="status", className="said")
+        said = html.P(summary(found, other) + _sites(study, name, other), role="status", className="said")
         return (*chosen, page, total, html.Div([said, _table(study, name, other, rows)]), *_OVER)
 
 
@@ -239,10 +239,31 @@ def _labelled(names: dict[Any, str]) -> list[dict[str, str]]:
 def _asked(study: Study, query: Query) -> tuple[str, str, By | None]:
     """The autoencoder, the other one, and what they are matched by; those that are not in the URL are chosen."""
     names = sae_names(study)
-    name = query["sae"] if query.get("sae") in names else names[0]
-    rest = [each for each in names if each != name]
-    other = query["with"] if query.get("with") in names else rest[0]
+    name = query["sae"] if query.get("sae") in names else _first(study, names)
+    other = query["with"] if query.get("with") in names else _like(study, name, names)
     return name, other, next((by for by in BY if by == query.get("by")), None)
+
+
+def _first(study: Study, names: list[str]) -> str:
+    """The first autoencoder that another one has the same site as; the first of all if there is none."""
+    sites = [sae_site(study, name) for name in names]
+    return next((name for name, site in zip(names, sites, strict=True) if sites.count(site) > 1), names[0])
+
+
+def _like(study: Study, name: str, names: list[str]) -> str:
+    """Another autoencoder to compare one with: the first of the same site, or else the first."""
+    site = sae_site(study, name)
+    return min((each for each in names if each != name), key=lambda each: sae_site(study, each) != site)
+
+
+def _sites(study: Study, name: str, other: str) -> str:
+    """A sentence if two autoencoders are of different sites; "" if they are not."""
+    one, two = sae_site(study, name), sae_site(study, other)
+    return (
+        ""
+        if one == two
+        else f" They are of different sites, {one} and {two}: few features need have a counterpart."
+    )
 
 
 def _order(query: Query) -> str:

@@ -116,3 +116,26 @@ def test_the_selection_is_in_the_url(app: dash.Dash) -> None:
         "sae": ONE, "with": TWO, "by": "clips", "order": "least"
     }  # fmt: skip
     assert read_query(select(ONE, TWO, "", "", 2, "")) == {"page": "2"}
+
+
+def test_autoencoders_of_one_site_are_compared_unless_others_are_asked_for(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sites = {"a": "tf3.mlp", "b": "tf4.mlp", "c": "tf4.mlp", "d": "tf3.mlp"}
+    monkeypatch.setattr(page, "sae_site", lambda _study, name: sites[name])
+
+    def asked(*names: str, **query: str) -> tuple[str, str]:
+        monkeypatch.setattr(page, "sae_names", lambda _study: list(names))
+        return page._asked(study, query)[:2]
+
+    assert asked("a", "b", "c") == ("b", "c")
+    assert asked("a", "b", "c", "d", sae="d") == ("d", "a")
+    assert asked("a", "b") == ("a", "b")
+    assert asked("a", "b", "c", sae="b", **{"with": "a"}) == ("b", "a")
+    assert page._sites(study, "b", "c") == ""
+    assert "different sites, tf3.mlp and tf4.mlp" in page._sites(study, "a", "b")
+
+
+def test_the_page_says_that_the_sites_differ(app: dash.Dash) -> None:
+    *_, table, _hidden, _value, _disabled = callback(app, page, "show")("", None)
+    assert f"different sites, {ONE} and {TWO}" in str(table)
