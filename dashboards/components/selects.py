@@ -18,6 +18,7 @@ from dash.development.base_component import Component
 from dashboards.links import change_query, read_query
 
 MANY = 12  # choices of a select that can be searched
+LONG = 26  # characters of a choice that needs a row of its own
 SHOWN, OFFERED = "data-shown", "data-offered"
 """What a select shows and offers, as attributes of the element around it; the first is its value."""
 
@@ -35,6 +36,11 @@ class Choice:
     def offered(self) -> str:
         """Label and choices, as text."""
         return json.dumps([self.label, self.data])
+
+    @property
+    def longest(self) -> int:
+        """Characters of the longest choice."""
+        return max((len(one["label"] if isinstance(one, dict) else one) for one in self.data), default=0)
 
 
 Choices = Mapping[str, Choice]
@@ -61,6 +67,7 @@ class Selects:
                 self._select(name, choice),
                 id=self._holder(name),
                 hidden=choice.is_hidden,
+                className="long-choice" if choice.longest > LONG else None,
                 **{SHOWN: choice.value, OFFERED: choice.offered},
             )
             for name, choice in choices.items()

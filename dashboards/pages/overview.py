@@ -34,6 +34,7 @@ KINDS = {
 CLIPS_HELP = "All generated and traced clips, with their values of the concepts. Select one to hear it."
 SELECT = "Select a clip to hear it and see its spectrogram."
 MOST_NAMED = 12
+MOST_RESULTS = 4  # of a kind, named on its card
 LONGEST_LIST = 500  # characters
 PICKER = ConceptPicker("clips", most=8)
 
@@ -205,8 +206,8 @@ def _result_card(study: Study, kind: str) -> Component:
     present = bool(results) or (kind == "probes" and kind in usable_names(study))
     badge = dmc.Badge(state, color=colour, variant="light", tt="none")
     heading = dmc.Group([dmc.Title(title, order=2, size="h4"), badge], justify="space-between")
-    named = {"sae": "Sites", "patching": "Questions"}
-    detail = f"{sentence}. {named.get(kind, 'Results')}: {', '.join(results)}." if results else f"{sentence}."
+    named = {"sae": "Sites", "patching": "Questions"}.get(kind, "Results")
+    detail = f"{sentence}. {named}: {_some(results)}." if results else f"{sentence}."
     action = dmc.Anchor(f"Open {title.lower()}", href=address(path), size="sm", fw=500)
     if not present:
         made = steering_vectors.commands(study) if kind == "steering" else command(study, kind)
@@ -217,6 +218,12 @@ def _result_card(study: Study, kind: str) -> Component:
         radius="md",
         p="md",
     )
+
+
+def _some(names: list[str]) -> str:
+    """The first few of the names, and how many more there are."""
+    more = len(names) - MOST_RESULTS
+    return ", ".join(names) if more <= 1 else f"{', '.join(names[:MOST_RESULTS])} and {more} more"
 
 
 def _state(study: Study, kind: str) -> tuple[str, str]:

@@ -51,3 +51,11 @@ def test_a_select_is_made_anew_only_if_it_shows_something_else(app: dash.Dash) -
     assert again == (no_update, False, "tempo", offered)
     (holder,) = SELECTS.layout({"shown": Choice("concept", [], "tempo")}).children
     assert (holder.id, holder.children.value) == ("page-shown-holder", "tempo")
+
+
+def test_a_select_of_long_names_has_a_row_of_its_own() -> None:
+    choices = {
+        "result": Choice("result", ["trial-" * 8], None),
+        "shown": Choice("concept", [{"value": "x" * 99, "label": "x"}], None),
+    }
+    assert [holder.className for holder in SELECTS.layout(choices).children] == ["long-choice", None]
