@@ -25,6 +25,7 @@ from dashboards.links import change_query, read_query
 from dashboards.packs import pack_names
 from dashboards.pages import steering_arm, steering_sliders, steering_vectors
 from dashboards.pages.page import Page, Query
+from dashboards.pages.steering_words import words
 from dashboards.results import load_result, name_to_show, shown_name, steering_names
 from dashboards.sliders import sliders
 from dashboards.tables.patching import UNCLEAR, UNTESTED, scorers
@@ -41,7 +42,9 @@ SENTENCE = (
 DOSE_HELP = (
     "The change in the score from the unsteered run, the mean over pairs and seeds, with its interval. Hollow: not "
     "significant after correction, or inside the null band. Shaded: the null band of random vectors. Dashed: the "
-    "prompt that names the positive value. Points at one strength are moved apart. Click a point to hear its clips."
+    "prompt that names the positive value. Points at one strength are moved apart. Click a point to hear its clips. "
+    "Strength 1 adds a vector as it was computed, such as the mean difference within pairs; of features of an "
+    "autoencoder, what they add where each is active by 1. What it is of a vector stands below, at “strength 1 adds”."
 )
 LADDER_HELP = (
     "How much of the real prompt's change each way of steering makes: 0 is the unsteered run, 1 the real prompt. On "
@@ -181,7 +184,7 @@ def register(app: dash.Dash, context: Context) -> None:
             dose_response.draw_screen(doses, arm),
             figure_data("dose-response", spec),
             _legend(doses),
-            facts(result, spec.scorer),
+            html.Div([facts(result, spec.scorer), words(map(str, result["row"].values), spec.name)]),
             ladder.draw_screen(rungs, arm),
             figure_data("ladder", LadderSpec(**of_result)),
             steering_effects.draw_screen(leaks, (shown, arm)),

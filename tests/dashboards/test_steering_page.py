@@ -12,7 +12,14 @@ from dash import no_update
 from dashboards.components.selects import Choice
 from dashboards.context import Context
 from dashboards.links import read_query
-from dashboards.pages import overview, steering, steering_arm, steering_sliders, steering_vectors
+from dashboards.pages import (
+    overview,
+    steering,
+    steering_arm,
+    steering_sliders,
+    steering_vectors,
+    steering_words,
+)
 from tests.dashboards.synthetic_steering import PACK, PATCH, SITE, VECTOR, slider
 from tests.dashboards.test_pages import callback, shown_pages
 from workbench.studies.study import Study
@@ -43,6 +50,18 @@ def test_the_address_says_what_is_shown(study: Study) -> None:
     spec = steering.view(study, asked)
     assert (spec.name, spec.scorer, spec.concept) == ("tempo", "clap", "mood")
     assert steering.view(study, dict.fromkeys(asked, "nonsense")) == steering.view(study, {})
+
+
+def test_the_words_in_names_are_explained() -> None:
+    found = steering_words.words(
+        ["caa (localised)", "pci (others)", "caa (localised)"], "benchmark-strict-mood-away-report"
+    )
+    assert found is not None
+    told = [part for part in found.children if not isinstance(part, str)]
+    assert [part.children for part in told] == ["report", "localised", "others"]
+    meanings = steering_words.TRIALS | steering_words.PLACES
+    assert all(getattr(part, "data-tip") == meanings[part.children] for part in told)
+    assert steering_words.words(["vector", "output patch"], "my-report") is None
 
 
 def test_the_figures_follow_the_address(app: dash.Dash) -> None:
@@ -202,6 +221,8 @@ def test_the_page_is_linked_where_there_is_something_to_show(study: Study, bare_
 
 def test_the_overview_names_the_steering_results(study: Study, bare_study: Study) -> None:
     assert "Results: tempo." in str(overview.layout(Context(study), {}))
+    assert overview._some(["a", "b", "c", "d", "e"]) == "a, b, c, d, e"
+    assert overview._some(["a", "b", "c", "d", "e", "f"]) == "a, b, c, d and 2 more"
     told = str(overview.layout(Context(bare_study), {}))
     assert f"workbench steer fit {bare_study.path} --concept instrument" in told
     assert f"workbench steer apply {bare_study.path} --pack instrument" in told
