@@ -9,7 +9,7 @@ from dashboards.tables import benchmark
 from dashboards.tables.features import MEASURES, NEARNESS, SCORES, STEP_MEASURES
 from dashboards.tables.patching import AGREEMENT, CELL_VALUES, CONCEPT_VALUES, TESTS, TEXTS
 from dashboards.tables.probes import HELD_TOGETHER
-from dashboards.tables.steering import ARM_VALUES, CHECKS, DENOMINATOR, IMPACTS
+from dashboards.tables.steering import ARM_VALUES, CHECKS, DENOMINATOR, IMPACTS, is_away
 
 _DIMENSIONS: dict[str, dict[str, tuple[str, ...]]] = {
     "concept pair seed arm scorer": {"patching": ("score",), "steering": ("score",)},
@@ -183,6 +183,9 @@ def _steering_fault(result: xr.Dataset) -> str:
     counts = result["n_pairs"].values.astype(float)
     if not np.all((counts >= 0) & (counts <= MAX_PAIRS)):
         return "has invalid pair counts in n_pairs"
+    falls = (result["denominator_hi"].values < 0) & ~result["defined"].values.astype(bool)
+    if is_away(result) and falls.any():
+        return "is of an older version of the workbench, which took the falling scores of steering away for a failure"
     return ""
 
 

@@ -13,8 +13,9 @@ from dashboards.app import create_app
 from dashboards.components import selects
 from dashboards.context import Context
 from dashboards.links import read_query
-from dashboards.pages import evaluation, evaluation_clips, overview
+from dashboards.pages import evaluation, evaluation_clips, evaluation_view, overview
 from dashboards.pages.page import Query
+from dashboards.result_shapes import shape_fault
 from dashboards.results import benchmark_names, command, steering_names, trial_name
 from tests.dashboards.synthetic_benchmark import ORDER, SPEC, WARNING, benchmark
 from tests.dashboards.synthetic_steering import VECTOR
@@ -157,8 +158,8 @@ def test_the_clips_of_a_point_are_heard(evaluated: Study) -> None:
 
 def test_the_page_opens_on_a_judge_that_hears() -> None:
     result = benchmark()
-    assert evaluation._hearing(result) == "embedded"
-    assert evaluation._hearing(result.isel(scorer=slice(None, None, -1))) == "embedded"
+    assert evaluation_view._hearing(result) == "embedded"
+    assert evaluation_view._hearing(result.isel(scorer=slice(None, None, -1))) == "embedded"
     assert [str(name) for name in result["scorer"].values] == ["embedded", "deaf"]
 
 
@@ -179,6 +180,19 @@ def test_an_older_evaluation_is_not_passed_over(study: Study, tmp_path: Path) ->
     assert "benchmark-strict.nc is of an older version of the workbench" in told
     assert f"workbench steer evaluate {own.path}" in told
     assert "No evaluation yet" not in told
+
+
+def test_a_trial_made_before_steering_away_was_judged_is_told_as_old(study: Study) -> None:
+    """Its real prompts lower the score, which was taken for a failure of the judge."""
+    away = study.result("steering-tempo").copy()
+    away.attrs["spec"] = json.dumps({"steered": "positive"})
+    assert shape_fault(away, "steering", 1) == ""
+    ends = dict.fromkeys(("denominator", "denominator_hi"), -0.5 + 0 * away["denominator"])
+    fallen = away.assign(ends)
+    assert "an older version" in shape_fault(fallen, "steering", 1)
+    assert shape_fault(fallen.assign(defined=away["defined"] | True), "steering", 1) == ""
+    fallen.attrs["spec"] = "{}"
+    assert shape_fault(fallen, "steering", 1) == ""
 
 
 def test_the_page_is_linked_where_there_is_an_evaluation(study: Study, bare_study: Study) -> None:
