@@ -10,6 +10,7 @@ import xarray as xr
 from analyses.statistics import too_few_pairs
 from analyses.steering.checks import BACKWARDS, TOO_FEW
 from cache.wording import counted
+from dashboards.names import shortened
 from dashboards.numbers import UNDEFINED, compared_p, fixed, span
 from dashboards.tables.benchmark import DIRECTIONS as BENCHMARK_DIRECTIONS
 from dashboards.tables.benchmark import of_judge
@@ -17,6 +18,7 @@ from dashboards.tables.patching import UNCLEAR, UNTESTED
 from dashboards.tables.steering import checks_frame, is_interpretable, steered_ends
 from workbench.studies.study import Study
 
+LONGEST_VALUE = 60  # characters
 DAGGERS = {**dict.fromkeys(UNCLEAR, "†"), UNTESTED: "‡"}  # in tables, as hatching and dots on maps
 
 
@@ -79,8 +81,9 @@ def steering_notes(result: xr.Dataset, scorer: str = "") -> list[str]:
     notes = []
     if not is_interpretable(result, scorer):
         notes.append(
-            f"Not interpretable: the scorer does not clearly tell {result.attrs['positive']} from "
-            f"{result.attrs['negative']} in clips of the real prompts."
+            "Not interpretable: the scorer does not clearly tell {1} from {0} in clips of the real prompts.".format(
+                *map(_value, (result.attrs["negative"], result.attrs["positive"]))
+            )
         )
     pairs = result.sizes["pair"]
     if pairs > 1 and too_few_pairs(pairs):
@@ -125,14 +128,19 @@ def positive_control(result: xr.Dataset, scorer: str = "") -> str:
     one = result.sel(scorer=name)
     names = ("denominator", "denominator_lo", "denominator_hi")
     difference = interval({name: float(one[name]) for name in names}, "denominator")
-    ends = " − ".join(reversed(steered_ends(result)))
+    ends = " − ".join(map(_value, reversed(steered_ends(result))))
     verdict = "clearly tells" if is_interpretable(result, scorer) else "does not clearly tell"
     return f"Positive control: {name} {verdict} the real prompts apart ({ends}: {difference})."
 
 
 def from_to(result: xr.Dataset) -> str:
     """From which value a `steering` result steers to which: "from slow to fast"."""
-    return "from {} to {}".format(*steered_ends(result))
+    return "from {} to {}".format(*map(_value, steered_ends(result)))
+
+
+def _value(name: object) -> str:
+    """A value of a concept, in a sentence."""
+    return shortened(str(name), LONGEST_VALUE)
 
 
 def positive_value(study: Study, result: xr.Dataset, concept: str) -> str:

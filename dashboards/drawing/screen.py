@@ -17,7 +17,7 @@ COLORSCALE = [
 ]
 BAR_PIXELS = 320
 LONGEST_NAME = 44  # characters beside or below a map; hovering shows the whole name
-LEGEND_LINE = 19  # pixels of a line of a legend below a plot
+LEGEND_LINE = 22  # pixels of a line of a legend below a plot
 MOST_LEGEND_LINES = 8  # further ones are scrolled to
 BELOW_AXIS = 44  # pixels of an axis' numbers and title
 CORNERS = (0.2, 0.4, 0.6, 1.4, 1.6, 1.8)

@@ -34,6 +34,7 @@ SCATTER = 150.0  # on paper, in points; its axis labels are below
 BELOW = 32.0
 LEFT = 44.0
 LEGEND = 90.0
+LONGEST_ROW = 60  # characters of a row's name in a sentence
 
 
 class PatchingComparisonSpec(PatchingFigureSpec):
@@ -248,7 +249,9 @@ def describe_agreement(compared: Comparison) -> list[str]:
         return []
     rho = fixed(compared.spearman)
     top = len(compared.tops[0])
-    shared = f": {', '.join(compared.overlap)}" if compared.overlap else ""
+    shared = (
+        f": {', '.join(shortened(row, LONGEST_ROW) for row in compared.overlap)}" if compared.overlap else ""
+    )
     return [
         f"Spearman rank correlation of the mean impacts of {len(compared.means)} rows over the common concepts: {rho}.",
         f"Of the top {top} rows, {len(compared.overlap)} are the same{shared}.",

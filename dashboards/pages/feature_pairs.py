@@ -17,6 +17,7 @@ from dashboards.context import Context
 from dashboards.feature_browser import browser_frame
 from dashboards.feature_pairs import matched_pairs
 from dashboards.links import address, change_query, read_query, write_query
+from dashboards.names import shortened
 from dashboards.numbers import fixed
 from dashboards.pages.page import Page, Query
 from dashboards.results import command, sae_names, sae_site
@@ -30,6 +31,7 @@ LEAST_WIDTH = 820
 """Pixels of the table, which scrolls sideways where there is less room."""
 BY: dict[By, str] = {"decoder": "decoder (cosine)", "clips": "clips (correlation)"}
 LEAST = "least"
+LONGEST_NAME = 40  # characters of a label or concept in the table
 WAIT = "The features are being matched, which is done once; the rest of the dashboard can be used meanwhile."
 PATIENCE, EVERY_MS = 0.3, 400
 """Seconds after which the page shows how far the matching is, and milliseconds after which it asks again."""
@@ -229,7 +231,7 @@ def _feature(name: str, feature: int, written: pd.DataFrame) -> list[Component]:
         return [dmc.TableTd("none"), dmc.TableTd(""), dmc.TableTd("")]
     link = dcc.Link(str(feature), href=address("/features") + write_query({"sae": name, "feature": feature}))
     label, best = written.loc[feature]
-    return [dmc.TableTd(link), dmc.TableTd(label), dmc.TableTd(best)]
+    return [dmc.TableTd(link), *(dmc.TableTd(shortened(str(name), LONGEST_NAME)) for name in (label, best))]
 
 
 def _labelled(names: dict[Any, str]) -> list[dict[str, str]]:

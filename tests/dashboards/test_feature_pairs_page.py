@@ -139,3 +139,12 @@ def test_autoencoders_of_one_site_are_compared_unless_others_are_asked_for(
 def test_the_page_says_that_the_sites_differ(app: dash.Dash) -> None:
     *_, table, _hidden, _value, _disabled = callback(app, page, "show")("", None)
     assert f"different sites, {ONE} and {TWO}" in str(table)
+
+
+def test_long_labels_do_not_widen_the_table(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    named = page.browser_frame(study, ONE).assign(label="<b>" + "W" * 5000)
+    monkeypatch.setattr(page, "browser_frame", lambda _study, _name: named)
+    rows = feature_pairs(study, ONE, TWO).frame.iloc[:1]
+    told = str(page._table(study, ONE, TWO, rows))
+    assert "<b>W" in told
+    assert "W" * page.LONGEST_NAME not in told
