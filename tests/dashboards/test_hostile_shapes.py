@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import xarray as xr
@@ -14,7 +15,6 @@ from cache.errors import UserError
 from dashboards.export import export_figure
 from dashboards.results import load_result, problem
 from tests.dashboards.synthetic_study import _Spec
-from workbench.studies.result_files import result_bytes
 from workbench.studies.study import Study
 
 Change = Callable[[xr.Dataset], xr.Dataset]
@@ -36,6 +36,16 @@ def good(spoilt: Study) -> dict[str, xr.Dataset]:
     return results
 
 
+def write(result: xr.Dataset, file: Path) -> None:
+    """Write a result as the product does, but six times as fast with netCDF4 if that is possible."""
+    if not all(result.sizes.values()):  # netCDF4 cannot write a dimension of length 0
+        result.to_netcdf(file, engine="h5netcdf")
+        return
+    result.drop_attrs(deep=False).to_netcdf(file, engine="netcdf4")
+    with h5py.File(file, "r+") as stored:  # netCDF4 would write texts as bytes
+        stored.attrs.update(result.attrs)
+
+
 @contextmanager
 def replaced_file(study: Study, name: str, result: xr.Dataset) -> Iterator[None]:
     """A study whose file of a result has other contents."""
@@ -43,7 +53,7 @@ def replaced_file(study: Study, name: str, result: xr.Dataset) -> Iterator[None]
     kept = file.read_bytes()
     file.unlink()
     try:
-        file.write_bytes(result_bytes(result))
+        write(result, file)
         yield
     finally:
         file.unlink()

@@ -19,7 +19,7 @@ preload(
     "analyses.sae.train",
     "dashboards.figures",
     "diffusers.pipelines.ace_step",
-    "h5py",
+    "h5netcdf",
     "netCDF4",
     "workbench.cli.main",
     "workbench.models.ace_step",

@@ -19,7 +19,6 @@ from cache.errors import UserError
 from cache.opening import UnsafeFile, open_file, read_file
 from workbench.documents import parse_document
 from workbench.files import replacing
-from workbench.studies.netcdf import netcdf_bytes
 
 if TYPE_CHECKING:
     import h5py
@@ -61,8 +60,10 @@ def result_bytes(result: xr.Dataset) -> bytes:
 
     To be written by the caller: HDF5 crashes the process if the system refuses to write, such as for a full disk.
     """
-    # How the variables of other results were stored, such as the length of their texts, is not how these are.
-    return netcdf_bytes(result.drop_encoding())
+    with io.BytesIO() as file:
+        # How the variables of other results were stored, such as the length of their texts, is not how these are.
+        result.drop_encoding().to_netcdf(file, engine="h5netcdf")
+        return file.getvalue()
 
 
 def save_result_file(root: Path, name: str, result: xr.Dataset) -> None:

@@ -391,7 +391,7 @@ def test_a_results_spec_is_read_without_its_arrays(study: Study, monkeypatch: py
     [
         (lambda good: good.assign_coords(step=[2, 2]), "labels of step twice"),
         (lambda good: xr.concat([good, good], "step"), "labels of step twice"),
-        (lambda good: good.assign(extra=("step", np.array([1j, 2j]))), "has neither numbers nor text"),
+        (lambda good: good.assign(extra=("step", np.array([1j, 2j]))), "is not a variable"),
         (lambda good: good.assign_attrs(schema_version="one"), "schema_version is not a number"),
     ],
 )
