@@ -51,7 +51,7 @@ SHARE_HELP = (
     "its difference times its decoder's component along the whole. The parts sum to 100 %; what the model does with it "
     "is another question (causal effects)."
 )
-CHARACTER, MARGIN, NARROWEST, WIDEST = 6.6, 14, 90, 144
+CHARACTER, MARGIN, NARROWEST, WIDEST = 6.6, 14, 76, 138
 """Pixels of a character and beside a text, and of the narrowest and the widest that a column of texts must be."""
 WRITTEN: dict[str, Callable[[float], str]] = {
     "difference": significant,
@@ -125,7 +125,7 @@ def columns(study: Study, name: str, is_ranked: bool) -> list[dict[str, Any]]:
     every = [
         {"field": "star", "headerName": "★", "width": 26, "headerTooltip": "starred"},
         {**_filtered("feature", "#", 46), "headerTooltip": "the feature's number"},
-        _number("difference", "diff.", 70, DIFFERENCE_HELP),
+        _number("difference", "diff.", 74, DIFFERENCE_HELP),
         _number("share", "carries", 62, SHARE_HELP),
         {
             **_filtered("best_value", "best concept"),
@@ -133,11 +133,11 @@ def columns(study: Study, name: str, is_ranked: bool) -> list[dict[str, Any]]:
             "minWidth": widest,
             "flex": 3,
         },
-        _number("best_auroc", "AUROC", 62, "AUROC of the feature's mean over each clip for its best concept"),
-        _number("best_p", "p", 60, "p of the AUROC, corrected for the number of features and of values"),
+        _number("best_auroc", "AUROC", 58, "AUROC of the feature's mean over each clip for its best concept"),
+        _number("best_p", "p", 61, "p of the AUROC, corrected for the number of features and of values"),
         {**_filtered("label", "label"), "tooltipField": "label", "minWidth": NARROWEST, "flex": 2},
-        _number("density", "dens.", 54, DENSITY_HELP),
-        _number("max_activation", "max", 48, "the largest activation in any clip"),
+        _number("density", "dens.", 66, DENSITY_HELP),
+        _number("max_activation", "max", 68, "the largest activation in any clip"),
         {
             **_filtered("alive", "state", 46),
             "headerTooltip": "alive, or dead: active on no token of any clip",

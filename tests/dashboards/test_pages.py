@@ -662,3 +662,23 @@ def test_a_dead_feature_says_so_in_place_of_empty_parts(app: dash.Dash, study: S
     assert (style, bool(export)) == ({}, True)
     assert "workbench sae effects" in str(effects)
     assert "No scores" in str(feature_card._scores(scores_frame(result, dead)))
+
+
+@pytest.mark.parametrize("is_ranked", [False, True])
+def test_numbers_of_the_features_are_not_cut(study: Study, is_ranked: bool) -> None:
+    longest = {
+        "density": 1.0,
+        "max_activation": 2.345e-5,
+        "best_auroc": 0.5,
+        "best_p": 0.00012,
+        "difference": -2.345e-5,
+        "share": -0.1234,
+    }
+    columns = feature_table.columns(study, "tf3.cross_attn", is_ranked)
+    widths = {column["field"]: column["width"] for column in columns if column.get("type") == "rightAligned"}
+    needed = {
+        field: feature_table.MARGIN + feature_table.CHARACTER * len(write(longest[field]))
+        for field, write in feature_table.WRITTEN.items()
+    }
+    assert {field: width for field, width in widths.items() if width < needed[field]} == {}
+    assert set(widths) == set(needed)
