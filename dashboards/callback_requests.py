@@ -124,6 +124,7 @@ _OF_COMPONENTS: dict[tuple[str, str], TypeAdapter[Any]] = {
     ("figure", "data"): TypeAdapter(_Figure | None),
     ("export-asked", "data"): TypeAdapter(_Export | None),
     ("lab-asked", "data"): TypeAdapter(_Asked | None),
+    ("lab-page", "data"): TypeAdapter(Annotated[str, Field(max_length=32)] | None),
     ("read", "data"): TypeAdapter(_Read | None),
     ("evaluation-grid", "selectedRows"): TypeAdapter(list[_WayRow] | None),
     ("lab-field", "value"): TypeAdapter(str | _Number | list[str] | None),

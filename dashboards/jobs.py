@@ -51,13 +51,15 @@ class Renders(Protocol):
 class Job:
     """A request and what has become of it.
 
-    The clips can be heard as soon as there is `rendered`, while they are scored. `error` is a sentence if it failed.
+    `page` is the open page that asked for it, which has one clip at a time; "" for none. The clips can be heard as soon
+    as there is `rendered`, while they are scored. `error` is a sentence if it failed.
     `progress` is the part of the rendering that is done, from 0 to 1, and `message` says what is being done.
     """
 
     id: str
     study: Study
     request: LabRequest
+    page: str = ""
     state: State = "waiting"
     message: str = "Waiting"
     progress: float = 0.0
@@ -89,18 +91,30 @@ class Jobs:
         self._threads: list[threading.Thread] = []
         self._is_closed = False
 
-    def submit(self, study: Study, request: LabRequest) -> Job:
-        """Queue a request; raise UserError if too many wait, or the dashboard is ending."""
-        with self._changed:
-            return self._add(Job(secrets.token_hex(8), study, request), self._to_render)
+    def submit(self, study: Study, request: LabRequest, page: str = "") -> Job:
+        """Queue a request in place of the earlier one of its page, which is cancelled.
 
-    def recall(self, study: Study, request: LabRequest) -> Job | None:
+        Who asks again for the clip that is being made gets its job. Raise UserError if too many wait, or the dashboard
+        is ending.
+        """
+        with self._changed:
+            for job in self._of_page(page):
+                if job.state in ("waiting", "rendering") and (job.study, job.request) == (study, request):
+                    return job
+            self.cancel_page(page)
+            return self._add(Job(secrets.token_hex(8), study, request, page), self._to_render)
+
+    def recall(self, study: Study, request: LabRequest, page: str = "") -> Job | None:
         """Return a job whose clips the study has already, which judges then hear; None if it does not have them."""
         if (rendered := self._labs.held(study, request)) is None:
             return None
-        job = Job(secrets.token_hex(8), study, request, "scoring", "Scoring", 1.0, rendered)
+        job = Job(secrets.token_hex(8), study, request, page, "scoring", "Scoring", 1.0, rendered)
         with self._changed:
             return self._add(job, self._to_score)
+
+    def _of_page(self, page: str) -> list[Job]:
+        """The jobs of a page that are not over; the lock must be held."""
+        return [job for job in self._jobs.values() if page and job.page == page and not job.is_over]
 
     def _add(self, job: Job, queue: deque[str]) -> Job:
         """Keep a job and queue it; the lock must be held."""
@@ -147,6 +161,12 @@ class Jobs:
                 if id in queue:
                     queue.remove(id)
             self._set(id, state="cancelled", message="Cancelled")
+
+    def cancel_page(self, page: str) -> None:
+        """Cancel what a page has asked for, also what it does not know of yet."""
+        with self._changed:
+            for job in self._of_page(page):
+                self.cancel(job.id)
 
     def close(self, timeout: float = CLOSE_SECONDS) -> None:
         """Cancel all jobs, and wait until the threads have ended, for each at most so many seconds."""

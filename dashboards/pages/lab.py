@@ -5,6 +5,7 @@ The address holds the whole request. The names of its query are those of `dashbo
 clips, in place of the first three. Other pages link here with `dashboards.lab_link.lab_address`.
 """
 
+import secrets
 from typing import Any
 
 import dash
@@ -70,6 +71,7 @@ def layout(context: Context, query: Query) -> Component:
     state = [
         notice,
         dcc.Store(id="lab-asked", data={"jobs": [], "query": write_query(dict(query))}),
+        dcc.Store(id="lab-page", data=secrets.token_hex(8)),  # has one clip at a time (see `Jobs.submit`)
         dcc.Store(id="lab-recalled"),
         dcc.Store(id="lab-over"),
         dcc.Interval(id="lab-tick", disabled=True),
@@ -117,13 +119,18 @@ def register(app: dash.Dash, context: Context) -> None:
     lab_edits.register(app, study)
     lab_result.register(app, context)
 
-    @app.callback(Output("lab-recalled", "data"), Input("url", "pathname"), State("url", "search"))
-    def open_link(path: str | None, search: str | None) -> tuple[dict[str, Any], str]:
+    @app.callback(
+        Output("lab-recalled", "data"),
+        Input("url", "pathname"),
+        State("url", "search"),
+        State("lab-page", "data"),
+    )
+    def open_link(path: str | None, search: str | None, own: str | None) -> tuple[dict[str, Any], str]:
         """Load the model while the visitor chooses, and show what the address asks for if the study has it."""
         if page_path(path) != PATH:
             raise PreventUpdate
         context.jobs.prepare(study)
-        return recalled(context, asked(study, read_query(search))[0], search)
+        return recalled(context, asked(study, read_query(search))[0], search, own)
 
     # In the browser: what was asked for meanwhile stays.
     app.clientside_callback(
@@ -162,11 +169,12 @@ def register(app: dash.Dash, context: Context) -> None:
         *_CLIP,
         *_EDITS,
         State("lab-asked", "data"),
+        State("lab-page", "data"),
         prevent_initial_call=True,
     )
     def render(clicks: int | None, strengths: list[Any], switches: list[Any], *form: Any) -> tuple[Any, ...]:
         del strengths, switches
-        *values, latest = form
+        *values, latest, own = form
         try:
             request = form_request(study, values)
         except UserError as error:
@@ -179,7 +187,7 @@ def register(app: dash.Dash, context: Context) -> None:
                 raise PreventUpdate
         elif not lab_result.is_change(latest, query):
             raise PreventUpdate
-        return (*submitted(context, request, latest), "", True, no_update)
+        return (*submitted(context, request, latest, own), "", True, no_update)
 
     @app.callback(
         Output("lab-asked", "data", allow_duplicate=True),
@@ -191,25 +199,28 @@ def register(app: dash.Dash, context: Context) -> None:
         Output("lab-edits", "children"),
         Input("url", "search"),
         State("lab-asked", "data"),
+        State("lab-page", "data"),
         prevent_initial_call=True,
     )
-    def follow_address(search: str | None, latest: dict[str, Any] | None) -> tuple[Any, ...]:
+    def follow_address(search: str | None, latest: dict[str, Any] | None, own: str | None) -> tuple[Any, ...]:
         query = read_query(search)
         if latest is None or read_query(latest.get("query")) == query:
             raise PreventUpdate
         request, fault = asked(study, query)
         if latest.get("jobs"):
-            data, status = submitted(context, request, latest)[0], no_update
+            data, status = submitted(context, request, latest, own)[0], no_update
         else:
-            data, status = recalled(context, request, search)
+            data, status = recalled(context, request, search, own)
             status = status or no_update
         fields = (*lab_clip.values(request), lab_edits.cards(study, request))
         return data, status, True, fault, not fault, *fields
 
 
-def recalled(context: Context, request: LabRequest, search: str | None) -> tuple[dict[str, Any], str]:
+def recalled(
+    context: Context, request: LabRequest, search: str | None, own: str | None = None
+) -> tuple[dict[str, Any], str]:
     """The store's data with the clips of a request that the study has, and ""; or a sentence on how to make them."""
-    job = context.jobs.recall(context.study, request)
+    job = context.jobs.recall(context.study, request, own or "")
     data = {"jobs": [job.id] if job else [], "query": search or ""}
     return data, "" if job else NOT_MADE
 
@@ -228,13 +239,14 @@ def form_request(study: Study, values: list[Any]) -> LabRequest:
 
 
 def submitted(
-    context: Context, request: LabRequest, latest: dict[str, Any] | None
+    context: Context, request: LabRequest, latest: dict[str, Any] | None, own: str | None = None
 ) -> tuple[dict[str, Any], str]:
-    """Queue a request in place of the page's last one; return the store's data, and the address."""
-    known = (latest or {}).get("jobs", [])
-    for id in known:
-        context.jobs.cancel(id)  # what is over stays so
-    job = context.jobs.submit(context.study, request)
+    """Queue a request in place of the page's last one; return the store's data, and the address.
+
+    `own` is the page's own name among the open pages.
+    """
+    job = context.jobs.submit(context.study, request, own or "")
+    known = [id for id in (latest or {}).get("jobs", []) if id != job.id]
     query = write_query(dict(request.query()))
     return {"jobs": [*known, job.id][-lab_result.MOST_SHOWN :], "query": query}, query
 

@@ -166,13 +166,13 @@ def register(app: dash.Dash, context: Context) -> None:
     @app.callback(
         Output("lab-cancel", "disabled", allow_duplicate=True),
         Input("lab-cancel", "n_clicks"),
-        State("lab-asked", "data"),
+        State("lab-page", "data"),
         prevent_initial_call=True,
     )
-    def cancel(clicks: int | None, asked: dict[str, Any] | None) -> bool:
-        if not clicks or not asked or not asked.get("jobs"):
+    def cancel(clicks: int | None, own: str | None) -> bool:
+        if not clicks or not own:
             raise PreventUpdate
-        context.jobs.cancel(asked["jobs"][-1])
+        context.jobs.cancel_page(own)
         return True
 
 

@@ -233,6 +233,7 @@ def test_values_of_some_components_have_their_own_form() -> None:
                 {"figure": "patching", "options": {}},
             ],
         ),
+        ("lab-page", "data", [None, "1f"], ["a" * 33, 5, ["1f"]]),
         (
             {"kind": "read", "of": "3"},
             "data",

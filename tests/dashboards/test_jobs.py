@@ -116,6 +116,27 @@ def test_two_users_queue_and_see_their_place(study: Study, start: Start) -> None
     assert jobs.get("nonsense") is None
 
 
+def test_a_page_has_one_clip_at_a_time(study: Study, start: Start) -> None:
+    lab = Waits()
+    jobs = start(lab)
+    mine = [jobs.submit(study, ask("mine"), "one") for _ in range(15)]
+    assert len({job.id for job in mine}) == 1, "who asks again for what is being made gets the same job"
+    assert lab.begun.acquire(timeout=SECONDS)
+    other = jobs.submit(study, ask("other"), "two")
+    assert jobs.ahead(other.id) == 1
+    newer = jobs.submit(study, ask("newer"), "one")
+    assert [job and job.state for job in map(jobs.get, (mine[0].id, newer.id))] == ["cancelled", "waiting"]
+    assert (job := jobs.get(other.id)) is not None and job.state == "waiting", "another page keeps its own"
+    jobs.cancel_page("one")
+    assert (job := jobs.get(newer.id)) is not None and job.state == "cancelled"
+    for _ in range(5):
+        lab.steps.release()
+    done = jobs.wait(other.id, SECONDS)
+    assert done is not None and done.state == "done" and lab.asked == ["mine", "other"]
+    again = jobs.submit(study, ask("mine"), "one")
+    assert again.id != mine[0].id, "a cancelled clip is made anew"
+
+
 def test_the_model_is_loaded_once_before_the_first_job(study: Study, start: Start) -> None:
     lab = Waits()
     jobs = start(lab)

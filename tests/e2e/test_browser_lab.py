@@ -1,6 +1,7 @@
 """The lab in a real browser: edit, render by a key, hear both clips, move a strength, be refused, cancel."""
 
 import json
+import threading
 from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
@@ -9,9 +10,9 @@ import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 
 from analyses.lab.folder import lab_study
-from analyses.lab.lab import Lab
+from analyses.lab.lab import Lab, Rendered, Report
 from analyses.lab.request import LabRequest, read_request
-from analyses.lab.scores import ALWAYS
+from analyses.lab.scores import ALWAYS, Scores
 from dashboards.address import LOCAL
 from dashboards.app import make_app
 from dashboards.context import Context
@@ -20,6 +21,7 @@ from dashboards.links import read_query
 from tests.dashboards.served import served
 from tests.e2e import accessibility
 from workbench.models.ace_step import AceStep15
+from workbench.studies.study import Study
 
 WAIT_MS = 30_000
 PATCH = {"kind": "patch", "sites": ["tf3.cross_attn"], "prompt": "a fast happy violin song with drums"}
@@ -84,3 +86,55 @@ def test_edit_render_and_hear(
 def keep_audio(page: Page) -> None:
     """Remember the player's first audio, to see whether it is the same later."""
     page.evaluate("() => { window.kept = document.querySelector('#lab-players audio'); }")
+
+
+class Endless:
+    """Renders until it is cancelled, and counts what it was asked for."""
+
+    def __init__(self) -> None:
+        self.begun, self.never = 0, threading.Event()
+
+    def load(self, study: Study, report: Report) -> None: ...
+
+    def held(self, study: Study, request: LabRequest) -> Rendered | None:
+        del study, request
+        return None
+
+    def render(self, study: Study, request: LabRequest, report: Report) -> Rendered:
+        del study, request
+        self.begun += 1
+        while not self.never.wait(0.01):
+            report("Denoising", 0.5)
+        raise AssertionError("never rendered")
+
+    def score(self, study: Study, request: LabRequest, report: Report) -> Scores:
+        raise NotImplementedError
+
+
+def test_a_page_has_one_clip_however_often_it_is_asked_for(
+    organism_shared: AceStep15, browser: Browser, tmp_path: Path
+) -> None:
+    study, lab = lab_study(organism_shared, tmp_path / "lab"), Endless()
+    jobs = Jobs(lab=lab)
+    with closing(jobs), served(make_app(Context(study, jobs=jobs), LOCAL)) as address:
+        page, other = browser.new_page(), browser.new_page()
+        status, ending = page.locator("#lab-status"), page.locator("#lab-cancel")
+        page.goto(f"{address}/lab?prompt=a+song")
+        expect(status).to_contain_text("has not been made yet", timeout=WAIT_MS)
+        for _ in range(2):
+            for _ in range(15):
+                page.keyboard.press("g")
+            expect(status).to_have_text("Denoising.")
+            ending.click()
+            expect(status).to_have_text("Cancelled.")
+        assert lab.begun == 2
+        page.keyboard.press("g")
+        expect(status).to_have_text("Denoising.")
+        other.goto(f"{address}/lab?prompt=a+song")
+        expect(other.locator("#lab-status")).to_contain_text("has not been made yet", timeout=WAIT_MS)
+        other.keyboard.press("g")
+        expect(other.locator("#lab-status")).to_have_text("Waiting: 1 clip is rendered first.")
+        ending.click()
+        expect(other.locator("#lab-status")).to_have_text("Denoising.")
+        page.close()
+        other.close()
