@@ -53,6 +53,7 @@
   let shownSae = null; // the autoencoder in the last address
   let told = null; // the last answer of the server on where the table has the feature that the card shows
   let wanted = null; // the row to show last: an earlier one that still waits gives up
+  let sent = []; // the addresses of rows that were selected in the table, which need not be shown there
 
   // The address with some of its parts changed; empty ones are left out.
   function changed(parts) {
@@ -121,6 +122,8 @@
       }
       query.set("sae", sae);
       query.set("feature", row.id);
+      wanted = null;
+      sent.push("?" + query.toString());
       return "?" + query.toString();
     },
     // The address, if it asks for something else than before, besides a feature.
@@ -158,8 +161,14 @@
     all: function (clicks) {
       return clicks ? changed({ area: "" }) : window.dash_clientside.no_update;
     },
-    // What the address asks for, if the table does not show it as selected.
+    // What the address asks for, if the table does not show it as selected. While keys repeat, the table is ahead of it.
     sought: function (search) {
+      const place = sent.indexOf(search);
+      sent = place < 0 ? [] : sent.slice(place + 1);
+      if (place >= 0) {
+        shownSae = new URLSearchParams(search).get("sae");
+        return window.dash_clientside.no_update;
+      }
       const query = new URLSearchParams(search || "");
       const [feature, sae, api] = [query.get("feature"), query.get("sae"), apiOf(GRID)];
       const isShown = feature && sae === shownSae && api && api.getSelectedRows().some((row) => row.id === feature);

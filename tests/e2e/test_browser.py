@@ -712,6 +712,29 @@ def test_all_columns_of_the_features_fit_beside_the_card(page: Page, address: st
         )
 
 
+def test_features_selected_as_fast_as_keys_repeat_are_not_undone(page: Page, address: str) -> None:
+    page.goto(f"{address}/features")
+    rows = "#features-grid .ag-center-cols-container .ag-row"
+    sought: list[str] = []  # what the server was asked to find in the table, which has it selected already
+    page.on(
+        "request",
+        lambda request: (
+            sought.append(request.url) if '"features-place' in (request.post_data or "") else None
+        ),
+    )
+    page.locator(f'{rows}[row-index="0"]').click()
+    expect(page.locator("#feature-numbers")).to_contain_text("density")
+    for _ in range(20):
+        page.keyboard.press("ArrowDown")
+    row = page.locator(f'{rows}[row-index="20"]')
+    expect(row).to_have_class(re.compile("ag-row-selected"))
+    page.wait_for_function(
+        "(feature) => new URLSearchParams(location.search).get('feature') === feature",
+        arg=row.get_attribute("row-id"),
+    )
+    assert sought == []
+
+
 def test_a_selected_feature_stays_on_its_card_outside_of_an_area_of_the_map(page: Page, address: str) -> None:
     page.goto(f"{address}/features?sae=tf3.cross_attn&feature=16&view=map")
     drawn = page.locator("#map-graph .nsewdrag")
