@@ -16,7 +16,15 @@ from dashboards.links import address, page_path, read_parts, read_query
 from dashboards.names import shortened
 from dashboards.pages import PAGES
 from dashboards.pages.page import Choices, Page, Query
-from dashboards.results import lost_result, lost_results, outdated, problems, unfinished, unusable
+from dashboards.results import (
+    default_of_kind,
+    lost_result,
+    lost_results,
+    outdated,
+    problems,
+    shown_name,
+    unfinished,
+)
 from dashboards.truth import has_truth
 from dashboards.versions import shown_version
 from workbench.studies.study import Study
@@ -186,7 +194,9 @@ def register(app: dash.Dash, context: Context) -> None:
     def show_remarks(path: str | None, search: str | None) -> Component | None:
         page, query = _page(path), read_query(search)
         if lost := _lost(page, study, query):  # what else the URL asks for is of that result
-            return html.Div(remarks(lost, LOST, "red"), className="lost")
+            other = shown_name(study, page.kind)
+            instead = [f"Shown instead: {other}."] if other else []
+            return html.Div(remarks([*lost, *instead], LOST, "red"), className="lost")
         asked = unknown_parts(page.choices(context, query), read_parts(search))
         if page_path(path) != page.path:
             asked = [
@@ -198,12 +208,13 @@ def register(app: dash.Dash, context: Context) -> None:
         *(output for id in STATES for output in folded_outputs(id)),
         Input("content", "data-version"),
         Input("url", "pathname"),
+        State("url", "search"),
     )
-    def show_state(version: str | None, path: str | None) -> list[Any]:
+    def show_state(version: str | None, path: str | None, search: str | None) -> list[Any]:
         del version  # only says that something has changed
         now = Study.open(study.path)
         half, old = unfinished(now), outdated(now)
-        told = unusable(study, _page(path).kind)  # by the page itself
+        told = _lost(_page(path), study, read_query(search))  # above the page
         damaged = [sentence for sentence in problems(study) if sentence not in told]
         said = ["This study is only partly traced."] if half else []
         if old:
@@ -250,12 +261,14 @@ def _page(path: str | None) -> Page:
 
 
 def _lost(page: Page, study: Study, query: Query) -> list[str]:
-    """Sentences on what cannot be shown of a page's results: all of its kind, or the one that its URL names."""
+    """Sentences on what cannot be shown of a page's results: all of its kind, or the one that it should show."""
     if not page.kind:
         return []
-    asked = query.get(page.named_by, "")
-    of_kind = lost_results(study, page.kind)
-    return of_kind or [sentence for sentence in (asked and lost_result(study, page.kind, asked),) if sentence]
+    if of_kind := lost_results(study, page.kind):
+        return of_kind
+    asked = query.get(page.named_by) or default_of_kind(study, page.kind)
+    sentence = asked and lost_result(study, page.kind, asked)
+    return [sentence] if sentence else []
 
 
 def _instead(known: list[str] | str) -> str:

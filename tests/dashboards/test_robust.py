@@ -145,7 +145,7 @@ def outdate(file: Path, version: int = 1) -> None:
 
 def page_text(app: dash.Dash, path: str, search: str = "", is_folded: bool = False) -> str:
     """A page with what is said above it, as its callbacks and styles give them; folded, without the lists there."""
-    state = callback(app, shell, "show_state")("", path)
+    state = callback(app, shell, "show_state")("", path, search)
     above = str([state[1], state[4]] if is_folded else state)
     remarks, page = (str(callback(app, shell, name)(path, search)) for name in ("show_remarks", "show_page"))
     is_hidden = "className='lost'" in remarks and "className='empty'" in page  # assets/notices.css
@@ -596,3 +596,11 @@ def test_a_page_whose_last_result_is_gone_says_so(damaged: Study, sent: Sent) ->
     told = str(callback(app, shell, "show_remarks")("/steering", "?arm=x&result=tempo"))
     assert f"{damaged.path / 'results'} has no steering result any more: make one with " in told
     assert f"workbench steer apply {damaged.path} --pack NAME" in told and shell.UNKNOWN not in told
+
+
+def test_a_page_whose_first_result_is_damaged_says_what_it_shows_instead(damaged: Study) -> None:
+    (damaged.path / "results" / "patching-blocks.nc").write_bytes(b"no result")
+    app = create_app(damaged.path)
+    told = str(callback(app, shell, "show_remarks")("/patching", "?concept=drums&arm=tf3"))
+    assert "patching-blocks" in told and "Shown instead: steps." in told
+    assert callback(app, shell, "show_remarks")("/patching", "?result=steps") is None

@@ -195,7 +195,7 @@ def test_a_result_from_before_the_extension_is_told_on_the_pages_and_in_figures(
         "results/sae-tf1.block.nc was computed before the study was extended: run `workbench sae" in told[0]
     )
     app = create_app(grown.path)
-    hidden, summary, _, *old = callback(app, shell, "show_state")("", "/")
+    hidden, summary, _, *old = callback(app, shell, "show_state")("", "/", "")
     assert hidden and summary == ""
     assert old[:2] == [False, "1 result was not computed from this study as it is now."]
     before, command, after = told[0].split("`")
