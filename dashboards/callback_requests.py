@@ -72,13 +72,12 @@ class _Export(BaseModel):
 
 
 class _Read(BaseModel):
-    """The revisions of a feature's label, note and star that a page shows, and its autoencoder's weights."""
+    """What a page has read of a feature's label, note, star or sets, and its autoencoder's weights."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    label: int
-    note: int
-    star: int
+    revision: int = 0
+    value: str | list[str] = ""
     saved: int = 0
     weights: str = ""
 
@@ -125,7 +124,7 @@ _OF_COMPONENTS: dict[tuple[str, str], TypeAdapter[Any]] = {
     ("export-asked", "data"): TypeAdapter(_Export | None),
     ("lab-asked", "data"): TypeAdapter(_Asked | None),
     ("lab-page", "data"): TypeAdapter(Annotated[str, Field(max_length=32)] | None),
-    ("read", "data"): TypeAdapter(_Read | None),
+    **{(f"read-{kind}", "data"): TypeAdapter(_Read | None) for kind in ("label", "note", "star", "sets")},
     ("evaluation-grid", "selectedRows"): TypeAdapter(list[_WayRow] | None),
     ("lab-field", "value"): TypeAdapter(str | _Number | list[str] | None),
     ("sets", "value"): TypeAdapter(list[str] | None),

@@ -190,9 +190,9 @@
       return "?" + query.toString();
     },
     // Ask for the rows in view again, because something that they show was written.
-    renew: function (read) {
+    renew: function (...read) {
       const api = apiOf(GRID);
-      if (api && read.some((one) => one && one.saved)) {
+      if (api && read.flat().some((one) => one && one.saved)) {
         api.refreshInfiniteCache();
       }
       return window.dash_clientside.no_update;

@@ -13,6 +13,7 @@ from cache.errors import UserError
 from dashboards.components.text import refusal
 from dashboards.results import load_result, sae_names
 from workbench.studies.feature_notes import (
+    FIELDS,
     Entry,
     NoteField,
     Written,
@@ -50,7 +51,7 @@ def editor(study: Study, name: str, feature: int) -> Component:
         sets, names = sets_of(study.path, name, feature), set_names(study.path)
     except UserError as error:
         return dmc.Alert(str(error), color="red", mb="xs")
-    key = f"{name}/{feature}"
+    key, weights = f"{name}/{feature}", weights_of(study.path, name)
 
     def id(kind: str) -> dict[str, str]:
         return {"kind": kind, "of": key}
@@ -89,10 +90,16 @@ def editor(study: Study, name: str, feature: int) -> Component:
         [
             dmc.Group([label, tags, star], align="flex-end", gap="xs"),
             note,
-            html.Div(id=id("said"), className="said", role="status"),
-            html.Div(id=id("said-note"), className="said", role="status"),
+            html.Div(
+                [html.Div(id=id(f"said-{kind}"), role="status") for kind in (*FIELDS, "sets")],
+                className="said",
+            ),
             html.Div(_earlier(earlier), id=id("earlier")),
-            dcc.Store(id=id("read"), data={**_revisions(fields), "weights": weights_of(study.path, name)}),
+            *(
+                dcc.Store(id=id(f"read-{field}"), data=_read(weights, entry))
+                for field, entry in fields.items()
+            ),
+            dcc.Store(id=id("read-sets"), data={"weights": weights, "value": sets}),
         ]
     )
 
@@ -120,52 +127,52 @@ def exchange() -> Component:
 def register(app: dash.Dash, study: Study) -> None:
     """Write what is changed, and say what somebody else had written meanwhile."""
 
-    @app.callback(
-        Output({"kind": "said", "of": MATCH}, "children"),
-        Output({"kind": "said-note", "of": MATCH}, "children"),
-        Output({"kind": "read", "of": MATCH}, "data"),
-        Output({"kind": "note", "of": MATCH}, "value"),
-        Output({"kind": "star", "of": MATCH}, "children"),
-        Output({"kind": "earlier", "of": MATCH}, "children"),
-        Input({"kind": "label", "of": MATCH}, "value"),
-        Input({"kind": "note", "of": MATCH}, "value"),
-        Input({"kind": "star", "of": MATCH}, "n_clicks"),
-        State({"kind": "read", "of": MATCH}, "data"),
-        prevent_initial_call=True,
-    )
-    def save(
-        label: str | None, note: str | None, _clicks: int | None, read: dict[str, Any] | None
-    ) -> tuple[Any, ...]:
-        field, name, feature = _asked(study, ctx.triggered_id, ctx.triggered)
+    # A callback for each field: an answer about one does not replace what is said or known about another.
+    @app.callback(*_parts("label", "value"), prevent_initial_call=True)
+    def save_label(label: str | None, read: dict[str, Any] | None) -> tuple[Any, ...]:
+        return save("label", label, read)
+
+    @app.callback(*_parts("note", "value"), prevent_initial_call=True)
+    def save_note(note: str | None, read: dict[str, Any] | None) -> tuple[Any, ...]:
+        return save("note", note, read)
+
+    @app.callback(*_parts("star", "children", "n_clicks"), prevent_initial_call=True)
+    def save_star(_clicks: int | None, read: dict[str, Any] | None) -> tuple[Any, ...]:
+        return save("star", None, read)
+
+    def save(field: NoteField, value: str | None, read: dict[str, Any] | None) -> tuple[Any, ...]:
+        """Write a field; return what is said, what the page has read, what the field shows, and earlier values."""
+        _, name, feature = _asked(study, ctx.triggered_id, ctx.triggered)
         if _has_other_weights(study, name, read):
-            return (*_lines(field, refusal(OTHER_WEIGHTS)), *[no_update] * 4)
-        shown = read_feature(study.path, name, feature)
-        value = {"label": label, "note": note, "star": "" if shown["star"].value else "1"}[field] or ""
+            return refusal(OTHER_WEIGHTS), *[no_update] * 3
+        shown = read_feature(study.path, name, feature)[field]
+        if field == "star":
+            value = "" if shown.value else "1"
         try:
-            written = write(study.path, name, feature, field, value, (read or {}).get(field))
+            written = write(study.path, name, feature, field, value or "", (read or {}).get("revision"))
         except UserError as error:
-            return (*_lines(field, refusal(f"Not saved: {error}")), *[no_update] * 4)
-        if written.entry == shown[field]:
-            raise PreventUpdate
+            return refusal(f"Not saved: {error}"), *[no_update] * 3
+        now = {**_read(weights_of(study.path, name), written.entry), "saved": 1}
+        if written.entry == shown:
+            return no_update, now, no_update, no_update
         return (
-            *_lines(field, _said(field, written)),
-            # Only the field that was written has been read: what others wrote in the rest is not on the page.
-            {**_revisions(shown), **(read or {}), field: written.entry.revision, "saved": 1},
-            written.entry.value if field == "note" and written.unread else no_update,
-            STARS[written.entry.value] if field == "star" else no_update,
+            _said(field, written),
+            now,
+            _shown(field, written),
             _earlier(read_earlier(study.path, name, feature)),
         )
 
     @app.callback(
-        Output({"kind": "said", "of": MATCH}, "children", allow_duplicate=True),
+        Output({"kind": "said-sets", "of": MATCH}, "children"),
+        Output({"kind": "read-sets", "of": MATCH}, "data"),
         Input({"kind": "sets", "of": MATCH}, "value"),
-        State({"kind": "read", "of": MATCH}, "data"),
+        State({"kind": "read-sets", "of": MATCH}, "data"),
         prevent_initial_call=True,
     )
-    def save_sets(names: list[str] | None, read: dict[str, Any] | None) -> Any:
+    def save_sets(names: list[str] | None, read: dict[str, Any] | None) -> tuple[Any, Any]:
         _, name, feature = _asked(study, ctx.triggered_id, ctx.triggered)
         if _has_other_weights(study, name, read):
-            return refusal(OTHER_WEIGHTS)
+            return refusal(OTHER_WEIGHTS), no_update
         wanted, had = {each.strip() for each in names or []}, set(sets_of(study.path, name, feature))
         try:
             for each in sorted(wanted - had):
@@ -173,8 +180,9 @@ def register(app: dash.Dash, study: Study) -> None:
             for each in had - wanted:
                 change_set(study.path, each, name, remove=[feature])
         except UserError as error:
-            return refusal(f"Not saved: {error}")
-        return "Sets saved." if wanted != had else no_update
+            return refusal(f"Not saved: {error}"), no_update
+        now = {"weights": weights_of(study.path, name), "value": sorted(wanted)}
+        return "Sets saved." if wanted != had else no_update, now
 
     @app.callback(
         Output("notes-file", "data"),
@@ -216,8 +224,33 @@ def register(app: dash.Dash, study: Study) -> None:
     app.clientside_callback(
         ClientsideFunction("features", "renew"),
         Output("features-count", "title"),
-        Input({"kind": "read", "of": ALL}, "data"),
+        *(Input({"kind": f"read-{field}", "of": ALL}, "data") for field in FIELDS),
         prevent_initial_call=True,
+    )
+    texts = ("label", "note", "sets")
+    app.clientside_callback(
+        ClientsideFunction("notes", "left"),
+        Output("notes-export", "title"),
+        *(Input({"kind": kind, "of": ALL}, "value") for kind in texts),
+        *(Input({"kind": f"read-{kind}", "of": ALL}, "data") for kind in texts),
+        *(State({"kind": f"said-{kind}", "of": ALL}, "children") for kind in texts),
+        prevent_initial_call=True,
+    )
+
+
+def _parts(field: NoteField, shown: str, changed: str = "value") -> tuple[Output | Input | State, ...]:
+    """What the callback that saves a field changes and is given: the properties that show and that change it."""
+
+    def id(kind: str) -> dict[str, Any]:
+        return {"kind": kind, "of": MATCH}
+
+    return (
+        Output(id(f"said-{field}"), "children"),
+        Output(id(f"read-{field}"), "data"),
+        Output(id(field), shown),
+        Output(id("earlier"), "children", allow_duplicate=True),
+        Input(id(field), changed),
+        State(id(f"read-{field}"), "data"),
     )
 
 
@@ -239,13 +272,16 @@ def _has_other_weights(study: Study, name: str, read: dict[str, Any] | None) -> 
     return read is not None and read.get("weights") != weights_of(study.path, name)
 
 
-def _revisions(fields: dict[NoteField, Entry]) -> dict[str, int]:
-    return {field: entry.revision for field, entry in fields.items()}
+def _read(weights: str, entry: Entry) -> dict[str, Any]:
+    """What a page keeps of a field that it shows."""
+    return {"weights": weights, "revision": entry.revision, "value": entry.value}
 
 
-def _lines(field: NoteField, sentence: str | Component) -> tuple[Any, Any]:
-    """The lines about the label and star, and about the note: what was refused stays until it is mended."""
-    return (no_update, sentence) if field == "note" else (sentence, no_update)
+def _shown(field: NoteField, written: Written) -> Any:
+    """What a field shows once it has been written, if that is not what it shows already."""
+    if field == "star":
+        return STARS[written.entry.value]
+    return written.entry.value if field == "note" and written.unread else no_update
 
 
 def _said(field: NoteField, written: Written) -> str:

@@ -69,31 +69,54 @@ def refused(shown: Any) -> str:
 def test_a_note_is_written_and_what_another_tab_wrote_stays(
     app: dash.Dash, study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    save = callback(app, feature_notes, "save")
+    save = callback(app, feature_notes, "save_note")
     triggered(monkeypatch, "note", f"{SAE}/5")
-    unread = {"label": 0, "note": 0, "star": 0, "weights": weights_of(study.path, SAE)}
-    other, said, read, note, _, _ = save("", "first", None, unread)
-    assert other is no_update  # a sentence about the label stays
-    assert (said, read["note"], read["saved"], note) == ("Note saved.", 1, 1, no_update)
-    _, said, read, note, _, earlier = save("", HOSTILE, None, unread)
+    weights = weights_of(study.path, SAE)
+    unread = {"revision": 0, "value": "", "weights": weights}
+    said, read, note, _ = save("first", unread)
+    assert (said, note) == ("Note saved.", no_update)
+    assert read == {"revision": 1, "value": "first", "weights": weights, "saved": 1}
+    said, read, note, earlier = save(HOSTILE, unread)
     assert "both are kept" in said
     assert note.startswith(HOSTILE)
     assert note.endswith("first")
     assert "first" in str(earlier)
-    with pytest.raises(PreventUpdate):
-        save("", note, None, read)
-    assert refused(save("", "x" * 20_000, None, read)[1]).startswith("Not saved: A note has at most 10,000")
+    assert save(note, read) == (no_update, read, no_update, no_update)
+    assert refused(save("x" * 20_000, read)[0]).startswith("Not saved: A note has at most 10,000")
     assert read_all(study.path, SAE) == {5: {"note": note}}
+
+
+def test_each_field_has_a_message_of_its_own(
+    app: dash.Dash, study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was refused stays until that field is saved, whatever else is saved meanwhile."""
+    said: set[str] = set()
+    for field, callback_name in (
+        ("label", "save_label"),
+        ("note", "save_note"),
+        ("star", "save_star"),
+        ("sets", "save_sets"),
+    ):
+        names = [name for name in app.callback_map if f'"kind":"said-{field}"' in name]
+        written_by = [app.callback_map[name]["callback"].__wrapped__.__name__ for name in names]
+        assert written_by == [callback_name]
+        said.add(*names)
+    assert len(said) == 4
+    triggered(monkeypatch, "star", f"{SAE}/5")
+    assert callback(app, feature_notes, "save_star")(1, None)[:3:2] == ("Star saved.", "★ Starred")
+    triggered(monkeypatch, "label", f"{SAE}/5")
+    answer = callback(app, feature_notes, "save_label")("x" * 300, None)
+    assert refused(answer[0]).startswith("Not saved: A label has at most 200")
+    assert answer[1] is no_update
 
 
 def test_nothing_is_written_about_the_features_of_other_weights_than_the_page_shows(
     app: dash.Dash, study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read = {"label": 0, "note": 0, "star": 0, "weights": "those before"}
-    triggered(monkeypatch, "note", f"{SAE}/5")
-    assert refused(callback(app, feature_notes, "save")("", "mine", None, read)[1]) == OTHER_WEIGHTS
-    triggered(monkeypatch, "sets", f"{SAE}/5")
-    assert refused(callback(app, feature_notes, "save_sets")(["mine"], read)) == OTHER_WEIGHTS
+    read = {"value": "", "weights": "those before"}
+    for kind, value in (("label", "mine"), ("note", "mine"), ("star", 1), ("sets", ["mine"])):
+        triggered(monkeypatch, kind, f"{SAE}/5")
+        assert refused(callback(app, feature_notes, f"save_{kind}")(value, read)[0]) == OTHER_WEIGHTS
     assert not (study.path / "notes.sqlite").exists()
 
 
@@ -114,7 +137,7 @@ def test_nothing_is_written_about_a_feature_that_there_is_not(
 ) -> None:
     triggered(monkeypatch, "note", of)
     with pytest.raises(PreventUpdate):
-        callback(app, feature_notes, "save")("", "note", None, None)
+        callback(app, feature_notes, "save_note")("note", None)
     assert not (study.path / "notes.sqlite").exists()
 
 
@@ -123,11 +146,12 @@ def test_sets_are_changed_by_their_names(
 ) -> None:
     save = callback(app, feature_notes, "save_sets")
     triggered(monkeypatch, "sets", f"{SAE}/5")
-    assert save(["loud", "late"], None) == "Sets saved."
-    assert save(["loud", "late"], None) is no_update
-    assert save(["late"], None) == "Sets saved."
+    read = {"value": ["late", "loud"], "weights": weights_of(study.path, SAE)}
+    assert save(["loud", "late"], None) == ("Sets saved.", read)
+    assert save(["loud", "late"], read) == (no_update, read)
+    assert save(["late"], read) == ("Sets saved.", {**read, "value": ["late"]})
     assert (read_set(study.path, "loud", SAE), read_set(study.path, "late", SAE)) == ([], [5])
-    assert refused(save(["late", "x" * 101], None)).startswith("Not saved")
+    assert refused(save(["late", "x" * 101], None)[0]).startswith("Not saved")
 
 
 def test_the_table_shows_and_finds_what_is_written(study: Study) -> None:

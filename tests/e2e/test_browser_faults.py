@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
+import dash
 import pytest
 from playwright.sync_api import Page, expect
 
@@ -15,8 +16,10 @@ from dashboards.app import create_app
 from dashboards.server import make_server, open_socket
 from tests.dashboards.served import served
 from tests.dashboards.synthetic_study import make_study
+from workbench.studies.feature_notes import read_all, read_set
 from workbench.studies.study import Study
 
+SAE = "tf4.cross_attn"
 PREFIX = "/user/me/proxy/8050/"
 WAIT_MS = 30_000
 expect.set_options(timeout=WAIT_MS)
@@ -114,17 +117,24 @@ def test_a_damaged_recording_and_result_are_explained(page: Page, study: Study) 
         expect(page.locator("#patching-graph .xtick text").first).to_be_visible()
 
 
+@contextmanager
+def served_again(app: dash.Dash, url: str) -> Iterator[None]:
+    """Serve an app at the address at which it was served before."""
+    with open_socket("127.0.0.1", int(urlsplit(url).port or 0)) as listening:
+        again = make_server(app.server, listening, Address())
+        threading.Thread(target=again.run, daemon=True).start()
+        yield
+        again.close()
+
+
 def test_a_stopped_server_has_a_banner_that_goes_away(page: Page, study: Study) -> None:
     app = create_app(study.path)
     with served(app) as url:
         page.goto(url)
         expect(page.get_by_role("heading", name="Overview")).to_be_visible()
     expect(page.locator("#connection")).to_contain_text("workbench dashboard")
-    with open_socket("127.0.0.1", int(urlsplit(url).port or 0)) as listening:
-        again = make_server(app.server, listening, Address())
-        threading.Thread(target=again.run, daemon=True).start()
+    with served_again(app, url):
         expect(page.locator("#connection")).to_have_count(0)
-        again.close()
 
 
 def test_a_clip_asked_for_while_the_server_is_stopped_is_asked_for_when_it_is_back(
@@ -137,9 +147,47 @@ def test_a_clip_asked_for_while_the_server_is_stopped_is_asked_for_when_it_is_ba
     page.keyboard.press("g")
     expect(page.locator("#lab-status")).to_contain_text("will be rendered as soon as it responds")
     expect(page.locator("#connection")).to_be_visible()
-    with open_socket("127.0.0.1", int(urlsplit(url).port or 0)) as listening:
-        again = make_server(app.server, listening, Address())
-        threading.Thread(target=again.run, daemon=True).start()
+    with served_again(app, url):
         page.wait_for_url("**/lab?prompt=*")
         expect(page.locator("#connection")).to_have_count(0)
-        again.close()
+
+
+def test_what_is_written_while_the_server_is_stopped_is_saved_when_it_is_back(
+    page: Page, study: Study
+) -> None:
+    app = create_app(study.path)
+    with served(app) as url:
+        page.goto(f"{url}/features?sae={SAE}&feature=9")
+        expect(page.get_by_label("Your label")).to_be_visible()
+    page.get_by_label("Your label").fill("snare")
+    page.keyboard.press("Tab")
+    page.get_by_role("textbox", name="Sets").fill("late")
+    page.keyboard.press("Enter")
+    page.get_by_role("textbox", name="Note").fill("loud")
+    page.keyboard.press("Tab")
+    for field in ("label", "note", "sets"):
+        expect(
+            page.get_by_text(f"Not saved: the dashboard is not responding. The {field} will")
+        ).to_be_visible()
+    expect(page.locator("#connection")).to_be_visible()
+    with served_again(app, url):
+        for field in ("Label", "Note", "Sets"):
+            expect(page.get_by_text(f"{field} saved.", exact=True)).to_be_visible()
+        expect(page.get_by_text("Not saved")).to_have_count(0)
+        assert read_all(study.path, SAE)[9] == {"label": "snare", "note": "loud"}
+        assert read_set(study.path, "late", SAE) == [9]
+
+
+def test_a_refused_label_is_said_until_it_is_mended(page: Page, study: Study) -> None:
+    with served(create_app(study.path)) as url:
+        page.goto(f"{url}/features?sae={SAE}&feature=8")
+        page.get_by_label("Your label").fill("x" * 300)
+        page.keyboard.press("Tab")
+        refused = page.get_by_text("Not saved: A label has at most 200 characters")
+        expect(refused).to_be_visible()
+        page.get_by_role("button", name="☆ Star").click()
+        expect(page.get_by_text("Star saved.")).to_be_visible()
+        expect(refused).to_be_visible()
+        page.get_by_label("Your label").fill("")
+        page.keyboard.press("Tab")
+        expect(refused).to_have_count(0)

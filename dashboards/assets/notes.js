@@ -1,0 +1,46 @@
+// What is written on a feature's card: what could not be saved says so, and is saved when the server responds again.
+(function () {
+  "use strict";
+
+  const KINDS = ["label", "note", "sets"];
+  let fields = []; // of the open card: what each shows since it was left, and what is saved of it
+
+  const kept = (value) =>
+    JSON.stringify(Array.isArray(value) ? [...new Set(value.map((one) => one.trim()))].sort() : (value || "").trim());
+  const isUnsaved = (field) => kept(field.value) !== kept(field.saved);
+  const say = ({ kind, of }, children) => window.dash_clientside.set_props({ kind: `said-${kind}`, of }, { children });
+
+  async function explain() {
+    if (fields.some(isUnsaved) && !(await window.workbench.responds())) {
+      fields.filter(isUnsaved).forEach((field) => {
+        const later = `The ${field.kind} will be saved as soon as it responds.`;
+        say(field, `Not saved: the dashboard is not responding. ${later}`);
+      });
+    }
+  }
+
+  window.dash_clientside = window.dash_clientside || {};
+  window.dash_clientside.notes = {
+    // A field was left or saved, or another card was opened: values, what is saved, and what is said, each by kind.
+    left: function (...parts) {
+      const ids = window.dash_clientside.callback_context.inputs_list;
+      fields = KINDS.flatMap((kind, at) =>
+        parts[at].map((value, place) => ({
+          kind,
+          of: ids[at][place].id.of,
+          value,
+          saved: parts[at + KINDS.length][place].value,
+          said: parts[at + 2 * KINDS.length][place],
+        })),
+      );
+      const isSolved = (field) => !isUnsaved(field) && JSON.stringify(field.said || "").includes("Not saved");
+      fields.filter(isSolved).forEach((field) => say(field, ""));
+      explain();
+      return window.dash_clientside.no_update;
+    },
+  };
+
+  document.addEventListener("reconnected", () => {
+    fields.filter(isUnsaved).forEach(({ kind, of, value }) => window.dash_clientside.set_props({ kind, of }, { value }));
+  });
+})();
