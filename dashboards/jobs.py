@@ -43,6 +43,7 @@ class Renders(Protocol):
 
     def load(self, study: Study, report: "Report") -> object: ...
     def held(self, study: Study, request: LabRequest) -> "Rendered | None": ...
+    def check(self, study: Study, request: LabRequest) -> None: ...
     def render(self, study: Study, request: LabRequest, report: "Report") -> "Rendered": ...
     def score(self, study: Study, request: LabRequest, report: "Report") -> "Scores": ...
 
@@ -94,9 +95,10 @@ class Jobs:
     def submit(self, study: Study, request: LabRequest, page: str = "") -> Job:
         """Queue a request in place of the earlier one of its page, which is cancelled.
 
-        Who asks again for the clip that is being made gets its job. Raise UserError if too many wait, or the dashboard
-        is ending.
+        Who asks again for the clip that is being made gets its job. Raise UserError if too many wait, the dashboard is
+        ending, or `check` refuses.
         """
+        self.check(study, request)
         with self._changed:
             for job in self._of_page(page):
                 if job.state in ("waiting", "rendering") and (job.study, job.request) == (study, request):
@@ -111,6 +113,10 @@ class Jobs:
         job = Job(secrets.token_hex(8), study, request, page, "scoring", "Scoring", 1.0, rendered)
         with self._changed:
             return self._add(job, self._to_score)
+
+    def check(self, study: Study, request: LabRequest) -> None:
+        """Raise UserError, before it is queued, for a request that is known to be impossible."""
+        self._labs.check(study, request)
 
     def _of_page(self, page: str) -> list[Job]:
         """The jobs of a page that are not over; the lock must be held."""

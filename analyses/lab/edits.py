@@ -31,7 +31,7 @@ from workbench.engine.edits import Edit, ablate, edit_features, patch
 from workbench.engine.edits.window import WindowOptions
 from workbench.engine.runs import Clip
 from workbench.engine.settings import GenerationSettings
-from workbench.engine.sites import numbered_site, parse_sites
+from workbench.engine.sites import Site, check_blocks, numbered_site, parse_sites
 from workbench.files import file_version
 from workbench.sae.base import SAE
 from workbench.studies.study import Study
@@ -67,7 +67,10 @@ class Place:
             raise UserError(f"The edit '{edit.kind}' must have at least one site, such as tf3.cross_attn.")
         if any(site.startswith("*") for site in edit.sites):
             return list(map(str, parse_sites(edit.sites, self.known.n_blocks, self.block_names)))
-        return [numbered_site(site, self.block_names) for site in edit.sites]
+        sites = [Site.parse(numbered_site(site, self.block_names)) for site in edit.sites]
+        if n_blocks := self.facts.n_blocks if self.facts else len(self.block_names):
+            check_blocks([site.block for site in sites], n_blocks)
+        return list(map(str, sites))
 
     @property
     def study(self) -> Path:
@@ -98,12 +101,15 @@ def edits_of(edits: Sequence[LabEdit], place: Place) -> tuple[Edit, ...]:
         UserError: for a site that cannot exist, an edit that contradicts itself, a vector, a slider or an autoencoder
             that the study does not have, or one of a closed gate.
     """
-    return tuple(each for edit in edits if edit.on for each in _BUILDERS[type(edit)](place, edit))
+    active = [edit for edit in edits if edit.on]
+    for edit in active:
+        check_steps(edit, place.settings.num_steps)
+    return tuple(each for edit in active for each in _BUILDERS[type(edit)](place, edit))
 
 
 def _patch(place: Place, edit: PatchEdit) -> tuple[Edit, ...]:
     source = place.other(edit.prompt)
-    window: WindowOptions = {**_window(edit, place), "segments": edit.segments}
+    window: WindowOptions = {**_window(edit), "segments": edit.segments}
     return (patch(place.sites(edit), source, target=edit.target, **window),)
 
 
@@ -113,7 +119,7 @@ def _ablate(place: Place, edit: AblateEdit) -> tuple[Edit, ...]:
             f"The ablation '{edit.method}' takes its values from another prompt. Give that prompt."
         )
     source = () if edit.method == "zero" else place.other(edit.prompt)
-    return (ablate(place.sites(edit), edit.method, source, **_window(edit, place)),)
+    return (ablate(place.sites(edit), edit.method, source, **_window(edit)),)
 
 
 def _steer(place: Place, edit: SteerEdit) -> tuple[Edit, ...]:
@@ -174,7 +180,7 @@ def _feature(place: Place, edit: FeatureEdit) -> tuple[Edit, ...]:
             edit.strength,
             mode=edit.mode,
             ignore_gate=edit.ignore_gate,
-            **_window(edit, place),
+            **_window(edit),
         ),
     )
 
@@ -189,8 +195,7 @@ _BUILDERS: dict[type[LabEdit], Callable[..., tuple[Edit, ...]]] = {
 }
 
 
-def _window(edit: PatchEdit | AblateEdit | FeatureEdit, place: Place) -> WindowOptions:
-    check_steps(edit, place.settings.num_steps)
+def _window(edit: PatchEdit | AblateEdit | FeatureEdit) -> WindowOptions:
     return {"steps": edit.steps, "tokens": edit.tokens}
 
 

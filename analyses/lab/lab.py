@@ -15,7 +15,7 @@ from workbench.engine.runs import Clip
 from workbench.engine.windows import check_segments
 from workbench.models import located
 from workbench.models.base import AudioDiffusionModel
-from workbench.models.checks import check_runs
+from workbench.models.checks import check_edit, check_runs
 from workbench.models.reference import ModelReference
 from workbench.scorers import Scorer, load_scorer, score_key
 from workbench.scorers.distances import Distance, load_distance
@@ -77,6 +77,22 @@ class Lab:
             return _clips(store, runs) if all(store.holds(runs)) else None
         except UserError:
             return None
+
+    def check(self, study: Study, request: LabRequest) -> None:
+        """Raise UserError for a request that can be refused before it is rendered, without loading the model.
+
+        If the model is not loaded yet, some faults, such as a block that it does not have, are found by `render`.
+        """
+        model = self._loaded(study)
+        try:
+            store, (_, run) = plan(study, request, model)
+        except NeedsModel:
+            return
+        if model is not None:
+            model.check_settings(store.settings)
+            sigmas = model.sigmas(store.settings)
+            for edit in dict.fromkeys(run.nested_edits):
+                check_edit(model, edit, store.settings, sigmas)
 
     def render(self, study: Study, request: LabRequest, report: Report) -> Rendered:
         """Generate what the study does not have of a request, and return its clips.

@@ -6,6 +6,7 @@ clips, in place of the first three. Other pages link here with `dashboards.lab_l
 """
 
 import secrets
+from contextlib import suppress
 from typing import Any
 
 import dash
@@ -34,6 +35,7 @@ CLIP_HELP = "The prompt, lyrics and seed of both clips. Settings that are left e
 EDITS_HELP = (
     "What is changed in the edited clip, in this order. An edit that is switched off is kept but not made."
 )
+IMPOSSIBLE = "This clip cannot be made."
 NOT_MADE = "This clip has not been made yet: press Render (G) to make and hear it."
 KEYS = "Press Enter or G outside of text fields, or Ctrl+Enter inside of them, to render and listen."
 
@@ -180,14 +182,17 @@ def register(app: dash.Dash, context: Context) -> None:
         except UserError as error:
             if ctx.triggered_id != "lab-render":
                 raise PreventUpdate from error
-            return no_update, no_update, with_code(str(error)), False, lab_result.REFUSED
+            return _refused(error)
         query = write_query(dict(request.query()))
         if ctx.triggered_id == "lab-render":
             if not clicks:
                 raise PreventUpdate
         elif not lab_result.is_change(latest, query):
             raise PreventUpdate
-        return (*submitted(context, request, latest, own), "", True, no_update)
+        try:
+            return (*submitted(context, request, latest, own), "", True, no_update)
+        except UserError as error:
+            return _refused(error)
 
     @app.callback(
         Output("lab-asked", "data", allow_duplicate=True),
@@ -207,22 +212,43 @@ def register(app: dash.Dash, context: Context) -> None:
         if latest is None or read_query(latest.get("query")) == query:
             raise PreventUpdate
         request, fault = asked(study, query)
-        if latest.get("jobs"):
-            data, status = submitted(context, request, latest, own)[0], no_update
-        else:
-            data, status = recalled(context, request, search, own)
-            status = status or no_update
+        data, status = followed(context, request, latest, search, own)
         fields = (*lab_clip.values(request), lab_edits.cards(study, request))
         return data, status, True, fault, not fault, *fields
+
+
+def _refused(error: UserError) -> tuple[Any, ...]:
+    """What `render` returns for a request that is refused."""
+    return no_update, no_update, with_code(str(error)), False, lab_result.REFUSED
+
+
+def followed(
+    context: Context, request: LabRequest, latest: dict[str, Any], search: str | None, own: str | None
+) -> tuple[dict[str, Any], Any]:
+    """The store's data and what is said when the address of a page is changed, which has been used if it has jobs."""
+    if latest.get("jobs"):
+        with suppress(UserError):  # which is told below
+            return submitted(context, request, latest, own)[0], no_update
+    data, status = recalled(context, request, search, own)
+    return data, status or no_update
 
 
 def recalled(
     context: Context, request: LabRequest, search: str | None, own: str | None = None
 ) -> tuple[dict[str, Any], str]:
-    """The store's data with the clips of a request that the study has, and ""; or a sentence on how to make them."""
+    """The store's data with the clips of a request that the study has, and ""; or how or why not to make them."""
     job = context.jobs.recall(context.study, request, own or "")
     data = {"jobs": [job.id] if job else [], "query": search or ""}
-    return data, "" if job else NOT_MADE
+    return data, "" if job else _not_made(context, request)
+
+
+def _not_made(context: Context, request: LabRequest) -> str:
+    """What is said of a clip that the study does not have."""
+    try:
+        context.jobs.check(context.study, request)
+    except UserError as error:
+        return f"{IMPOSSIBLE} {error}"
+    return NOT_MADE
 
 
 def form_request(study: Study, values: list[Any]) -> LabRequest:

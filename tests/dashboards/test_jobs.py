@@ -33,6 +33,8 @@ class Waits:
         del report
         self.asked.append(f"load {study.path.name}")
 
+    def check(self, study: Study, request: LabRequest) -> None: ...
+
     def held(self, study: Study, request: LabRequest) -> Rendered | None:
         del study
         return Rendered("a.flac", "held.flac", 4.0) if request.prompt == "held" else None
@@ -278,10 +280,12 @@ def test_a_cancelled_organism_leaves_no_file(
     lab.jobs = jobs = start(lab)
     before = sorted(study.path.rglob("*"))
     request = request_of({"prompt": "a slow song", "edits": [{"kind": "ablate", "sites": ["tf3.mlp"]}]})
-    jobs.submit(study, request)
+    ended = jobs.wait(jobs.submit(study, request).id, SECONDS)
+    assert ended is not None and ended.state == "cancelled"
     wrong = {"kind": "ablate", "sites": ["tf99.mlp"]}
-    failed = jobs.wait(jobs.submit(study, request_of({"prompt": "x", "edits": [wrong]})).id, SECONDS)
+    with pytest.raises(UserError, match="Block tf99 does not exist; this model has tf0 to tf7"):
+        jobs.submit(study, request_of({"prompt": "x", "edits": [wrong]}))
+    jobs.close()
     assert lab.seen[-1].startswith("Denoising, step 3 of")
     assert sorted(study.path.rglob("*")) == before
     assert {file.name for file in study.path.iterdir()} == {"study.json", "clips.parquet", "locks"}
-    assert failed is not None and failed.error == "Block tf99 does not exist; this model has tf0 to tf7."

@@ -41,6 +41,11 @@ class Instant:
 
     def load(self, study: Study, report: Report) -> None: ...
 
+    def check(self, study: Study, request: LabRequest) -> None:
+        del study
+        if request.prompt == "impossible":
+            raise UserError("Block tf99 does not exist.")
+
     def held(self, study: Study, request: LabRequest) -> Rendered | None:
         del study
         return CLIPS if request.prompt == "held" else None
@@ -214,6 +219,19 @@ def test_a_job_is_shown_with_its_sound_scores_and_code(app: dash.Dash, pages: Co
     for words in ("0.250", "0.750", "+0.500", "onset rate", "1.50", "There are no scores by clap."):
         assert words in text
     assert '\'{"kind": "steer"' in result["command"] and "wb.load(" in result["python"]
+
+
+def test_what_is_impossible_is_told_at_once_and_never_queued(
+    study: Study, app: dash.Dash, pages: Context
+) -> None:
+    said = "This clip cannot be made. Block tf99 does not exist."
+    query = "?prompt=impossible"
+    assert callback(app, lab, "open_link")("/lab", query, "page") == ({"jobs": [], "query": query}, said)
+    with pytest.raises(UserError, match="tf99"):
+        lab.submitted(pages, LabRequest(prompt="impossible"), None)
+    latest = {"jobs": ["1"], "query": "?prompt=x"}
+    data, status, *_ = callback(app, lab, "follow_address")(query, latest, "page")
+    assert (data, status) == ({"jobs": [], "query": query}, said)
 
 
 def test_an_error_is_shown_as_text(app: dash.Dash, pages: Context) -> None:

@@ -96,6 +96,8 @@ class Endless:
 
     def load(self, study: Study, report: Report) -> None: ...
 
+    def check(self, study: Study, request: LabRequest) -> None: ...
+
     def held(self, study: Study, request: LabRequest) -> Rendered | None:
         del study, request
         return None

@@ -163,6 +163,37 @@ def test_clips_that_depend_on_the_model_are_found_by_what_was_recorded_with_them
     (study.path / made.unedited).with_name(FILE).unlink()
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"duration": 100.0}, "duration must be at most"),
+        (
+            {"edits": [{"kind": "ablate", "sites": ["tf3.mlp"], "steps": [3, 2]}]},
+            "the lower one first; got 3 to 2",
+        ),
+        ({"edits": [{**OTHERS[2], "steps": [2, 9]}]}, "from 0 to 3, the lower one first; got 2 to 9"),
+        ({"edits": [{"kind": "ablate", "sites": ["tf3.mlp"], "tokens": [5, 2]}]}, "[Tt]okens"),
+        ({"edits": [{"kind": "ablate", "sites": ["door"]}]}, "'door' is not a site"),
+        ({"edits": [{"kind": "steer", "pack": "none"}]}, "no steering vector 'none'"),
+    ],
+)
+def test_what_is_impossible_is_refused_without_the_model(
+    lab: Lab, study: Study, change: dict[str, Any], said: str
+) -> None:
+    request = request_of({"prompt": PROMPT, "seed": 8, **change})
+    for each in (Lab(), lab):
+        with pytest.raises(UserError, match=said):
+            each.check(study, request)
+
+
+def test_a_block_that_there_is_not_is_refused_as_soon_as_the_model_is_loaded(lab: Lab, study: Study) -> None:
+    request = asked({"kind": "ablate", "sites": ["tf99.mlp"]}).model_copy(update={"seed": 8})
+    with pytest.raises(UserError, match="tf99 does not exist; this model has tf0 to tf"):
+        lab.check(study, request)
+    Lab().check(study, request)  # not known yet
+    lab.check(study, asked(*EDITS))
+
+
 def test_a_prompt_is_switched_for_the_last_steps(study: Study, organism_shared: AceStep15) -> None:
     for strength, prompt, steps in ((3.0, OTHER, (1, 3)), (-1.0, PROMPT, (3, 3))):
         _, (_, run) = plan(study, asked({**OTHERS[3], "strength": strength}), organism_shared)
