@@ -31,7 +31,7 @@ from workbench.engine.edits import Edit, ablate, edit_features, patch
 from workbench.engine.edits.window import WindowOptions
 from workbench.engine.runs import Clip
 from workbench.engine.settings import GenerationSettings
-from workbench.engine.sites import Site, check_blocks, numbered_site, parse_sites
+from workbench.engine.sites import Site, check_blocks, check_wildcards, numbered_site, parse_sites
 from workbench.files import file_version
 from workbench.sae.base import SAE
 from workbench.studies.study import Study
@@ -65,7 +65,8 @@ class Place:
         """Return the sites of an edit by the numbers of their blocks."""
         if not edit.sites:
             raise UserError(f"The edit '{edit.kind}' must have at least one site, such as tf3.cross_attn.")
-        if any(site.startswith("*") for site in edit.sites):
+        check_wildcards(edit.sites)
+        if any(site.startswith("*.") for site in edit.sites):
             return list(map(str, parse_sites(edit.sites, self.known.n_blocks, self.block_names)))
         sites = [Site.parse(numbered_site(site, self.block_names)) for site in edit.sites]
         if n_blocks := self.facts.n_blocks if self.facts else len(self.block_names):

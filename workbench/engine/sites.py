@@ -56,10 +56,7 @@ class Site:
         """Parse `tf<block>.<part>`; raise UserError if the text is not a site."""
         match = _PATTERN.fullmatch(text)
         if match is None or match[2] not in PARTS:
-            raise UserError(
-                f"'{text}' is not a site. Write tf<block>.<part>, such as tf6.cross_attn; "
-                f"parts are {', '.join(PARTS)}."
-            )
+            raise _no_site(text)
         return cls(int(match[1]), match[2])
 
     def __str__(self) -> str:
@@ -80,8 +77,17 @@ class Site:
         return self.part in ("cross_attn.k", "cross_attn.v")
 
 
+def _no_site(text: str) -> UserError:
+    is_wildcard = text.startswith("*.") and text[2:] in PARTS
+    star = " A * stands for every block, as in *.cross_attn, never for a part."
+    return UserError(
+        f"'{text}' is not a site. Write tf<block>.<part>, such as tf6.cross_attn; parts are {', '.join(PARTS)}."
+        f"{star if '*' in text and not is_wildcard else ''}"
+    )
+
+
 def parse_sites(texts: str | Iterable[str], n_blocks: int, names: Sequence[str] = ()) -> tuple[Site, ...]:
-    """Parse a site or several, with wildcards (`*.cross_attn`: that part of every block), for `n_blocks` blocks.
+    """Parse a site or several, for `n_blocks` blocks; `*` in place of the block is every block (`*.cross_attn`).
 
     `names` are the names of the blocks, if they have any.
 
@@ -93,12 +99,29 @@ def parse_sites(texts: str | Iterable[str], n_blocks: int, names: Sequence[str] 
     """
     sites: set[Site] = set()
     for text in listed_sites(texts):
-        every = [f"tf{block}{text[1:]}" for block in range(n_blocks)] if text.startswith("*.") else [text]
-        sites.update(Site.parse(numbered_site(site, names)) for site in every)
+        if text.startswith("*."):
+            sites.update(Site(block, _part(text)) for block in range(n_blocks))
+        else:
+            sites.add(Site.parse(numbered_site(text, names)))
     check_blocks([site.block for site in sites], n_blocks)
     if not sites:
         raise UserError("Give at least one site, such as tf3.cross_attn or '*.cross_attn'.")
     return tuple(sorted(sites, key=lambda site: site.order))
+
+
+def _part(text: str) -> str:
+    """The part of a site of every block, such as `*.cross_attn`; raise UserError for an unknown one."""
+    part = text.partition(".")[2]
+    if part not in PARTS:
+        raise _no_site(text)
+    return part
+
+
+def check_wildcards(texts: Iterable[str]) -> None:
+    """Raise UserError for a site of every block with an unknown part; other sites are not checked."""
+    for text in texts:
+        if text.startswith("*."):
+            _part(text)
 
 
 def listed_sites(given: str | Iterable[str]) -> tuple[str, ...]:

@@ -48,7 +48,7 @@ class StudyOptions(BaseModel):
 
 
 class StudyRequest(StudyOptions):
-    """A request for a study of any model: sites may have wildcards; steps, tokens and passes are in words."""
+    """A request for a study of any model: `*` may stand for a site's block; steps, tokens and passes are in words."""
 
     _distinct = field_validator("*")(distinct)
 

@@ -174,6 +174,8 @@ def test_clips_that_depend_on_the_model_are_found_by_what_was_recorded_with_them
         ({"edits": [{**OTHERS[2], "steps": [2, 9]}]}, "from 0 to 3, the lower one first; got 2 to 9"),
         ({"edits": [{"kind": "ablate", "sites": ["tf3.mlp"], "tokens": [5, 2]}]}, "[Tt]okens"),
         ({"edits": [{"kind": "ablate", "sites": ["door"]}]}, "'door' is not a site"),
+        ({"edits": [{"kind": "ablate", "sites": ["*.*"]}]}, "stands for every block"),
+        ({"edits": [{"kind": "ablate", "sites": ["*"]}]}, "stands for every block"),
         ({"edits": [{"kind": "steer", "pack": "none"}]}, "no steering vector 'none'"),
     ],
 )
@@ -249,7 +251,7 @@ def test_every_judge_hears_both_clips(
         ({**OTHERS[3], "strength": 0.5}, "whole number of steps"),
         ({**OTHERS[3], "steps": [0, 1]}, "number of last steps"),
         ({**OTHERS[1], "sites": ["tf3.mlp"]}, "must be cross-attentions"),
-        ({"kind": "ablate", "sites": ["*.door"]}, "'tf0.door' is not a site"),
+        ({"kind": "ablate", "sites": ["*.door"]}, r"'\*\.door' is not a site"),
         ({**EDITS[3], "sae": "../door"}, "no sparse autoencoder named '../door'"),
         ({**EDITS[3], "feature": 20}, "20"),
         (GATED, "may not be used at step 3"),

@@ -31,6 +31,13 @@ def test_wildcards_give_every_block_once_in_order() -> None:
         (["tf3"], "'tf3' is not a site"),
         (["tf3.attention"], "'tf3.attention' is not a site"),
         (["block3.mlp"], "is not a site"),
+        (
+            ["tf3.*"],
+            r"'tf3\.\*' is not a site.* A \* stands for every block, as in \*\.cross_attn, never for a part",
+        ),
+        (["*.*"], r"'\*\.\*' is not a site.* A \* stands for every block"),
+        (["*"], r"'\*' is not a site.* A \* stands for every block"),
+        (["*.door"], r"'\*\.door' is not a site"),
         (["tf04.mlp"], "'tf04.mlp' is not a site"),
         (["tf٣.mlp"], "is not a site"),
         (["tf8.mlp"], "Block tf8 does not exist; this model has tf0 to tf7"),
