@@ -3,8 +3,9 @@
 Let m_f(v) be the mean activation of feature f over the clips with value v, their steps and tokens, and w_f its decoder
 row. The autoencoder reconstructs the difference of means of two values as d = sum_f (m_f(v) - m_f(u)) w_f, as biases
 cancel. The part of it that feature f carries is (m_f(v) - m_f(u)) (w_f . d) / |d|^2; the parts sum to 1, and a negative
-one works against the difference. That is what distinguishes the values at the site, not what the model does with it:
-causal effects are those of `analyses.evaluation.feature_effects`.
+one works against the difference. If the autoencoder scales its inputs per step, d is the difference of the scaled
+activations, not of those at the site. That is what distinguishes the values at the site, not what the model does with
+it: causal effects are those of `analyses.evaluation.feature_effects`.
 """
 
 import numpy as np

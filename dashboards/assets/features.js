@@ -156,6 +156,11 @@
       return isShown ? window.dash_clientside.no_update : changed({ view: view === "table" ? "" : view });
     },
     rows: function (set, value, against) {
+      const query = new URLSearchParams(location.search);
+      const isInAddress = Object.entries({ set, value, against }).every(([name, one]) => (query.get(name) || "") === (one || ""));
+      if (isInAddress) {
+        return window.dash_clientside.no_update; // also values that cannot be compared: a remark names them
+      }
       return changed({ set, value, against: isComparable(value, against) ? against : "" });
     },
     all: function (clicks) {

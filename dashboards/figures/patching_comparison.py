@@ -254,7 +254,8 @@ def describe_agreement(compared: Comparison) -> list[str]:
     )
     return [
         f"Spearman rank correlation of the mean impacts of {len(compared.means)} rows over the common concepts: {rho}.",
-        f"Of the top {top} rows, {len(compared.overlap)} are the same{shared}.",
+        f"Of the {top} rows with the largest mean impacts, significant or not, {len(compared.overlap)} are the "
+        f"same{shared}.",
     ]
 
 

@@ -48,8 +48,9 @@ DIFFERENCE_HELP = (
 )
 SHARE_HELP = (
     "Part of the difference of means of the two values, as the autoencoder reconstructs it, that the feature carries: "
-    "its difference times its decoder's component along the whole. The parts sum to 100 %; what the model does with it "
-    "is another question (causal effects)."
+    "its difference times its decoder's component along the whole. The parts sum to 100 %. If the autoencoder scales "
+    "its inputs step by step, they are parts of the scaled activations' difference. What the model does with it is "
+    "another question (causal effects)."
 )
 CHARACTER, MARGIN, NARROWEST, WIDEST = 6.6, 14, 76, 138
 """Pixels of a character and beside a text, and of the narrowest and the widest that a column of texts must be."""

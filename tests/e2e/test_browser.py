@@ -540,7 +540,7 @@ def test_planted_cells_are_outlined_when_asked_and_stay_so(page: Page, address: 
 def test_two_maps_are_compared(page: Page, address: str) -> None:
     page.goto(f"{address}/comparison")
     expect(page.locator("#compare-numbers")).to_contain_text("8 rows over the common concepts: 1.00")
-    expect(page.locator("#compare-numbers")).to_contain_text("Of the top 3 rows, 3 are the same: tf3, tf4")
+    expect(page.locator("#compare-numbers")).to_contain_text("significant or not, 3 are the same: tf3, tf4")
     expect(page.locator("#patching-compare-graph")).to_contain_text("0.93")
     expect(page.locator("#compare-scatter .scatterlayer .trace")).to_have_count(4)
     page.locator("#compare-other").click()
@@ -710,6 +710,16 @@ def test_all_columns_of_the_features_fit_beside_the_card(page: Page, address: st
                 return room.scrollWidth <= room.clientWidth && heads.every((one) => one.scrollWidth <= one.clientWidth);
             }"""
         )
+
+
+def test_values_that_cannot_be_compared_stay_in_the_address_and_are_named(page: Page, address: str) -> None:
+    page.goto(f"{address}/features?value=mood%3Dsad&against=drums%3Dwith+drums")
+    expect(page.locator("#remarks")).to_contain_text("There is no against 'drums=with drums' here")
+    assert selection(page) == {"value": "mood=sad", "against": "drums=with drums"}
+    page.locator("#feature-value").click()
+    page.get_by_role("option", name="drums=without drums").click()
+    expect(page.locator("#features-ranked")).to_contain_text("and all with drums=with drums")
+    assert selection(page) == {"value": "drums=without drums", "against": "drums=with drums"}
 
 
 def test_features_selected_as_fast_as_keys_repeat_are_not_undone(page: Page, address: str) -> None:
