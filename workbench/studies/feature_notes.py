@@ -204,7 +204,7 @@ def write_all(study: Path, features: Iterable[Noted]) -> int:
 
 
 def checked(field: NoteField, value: str) -> str:
-    """Return a value as it is kept, without space around it.
+    """Return a value as it is kept, without space around it; a star of 0 is none.
 
     Raises:
         UserError: if it is too long or has control characters.
@@ -219,9 +219,9 @@ def checked(field: NoteField, value: str) -> str:
         raise UserError(
             f"A {field} cannot have control characters{' or line breaks' if not allowed else ''}. Remove them."
         )
-    if field == "star" and value not in ("", "1"):
-        raise UserError(f"A star is 1 or nothing, not '{value}'.")
-    return value
+    if field == "star" and value not in ("", "0", "1"):
+        raise UserError(f"A star is 1, or 0 for none, not '{value}'.")
+    return "" if (field, value) == ("star", "0") else value
 
 
 def checked_set(name: str) -> str:

@@ -169,6 +169,14 @@ def test_notes_from_csv_are_of_the_weights_in_it(tmp_path: Path) -> None:
     )
 
 
+def test_a_star_of_0_is_none(tmp_path: Path) -> None:
+    notes.write(tmp_path, SAE, 3, "star", "1")
+    notes.write(tmp_path, SAE, 5, "star", "1")
+    rows = b"sae,feature,star\ntf3.cross_attn,3,0\ntf3.cross_attn,4,1\ntf3.cross_attn,5,\n"
+    assert import_notes(tmp_path, rows, [SAE]) == (2, 0)
+    assert notes.read_all(tmp_path, SAE) == {4: {"star": "1"}, 5: {"star": "1"}}
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
@@ -180,6 +188,7 @@ def test_notes_from_csv_are_of_the_weights_in_it(tmp_path: Path) -> None:
         (b"sae,feature,note\ntf3.cross_attn,1," + b"x" * 200_000 + b"\n", "Line 2"),
         (b"sae,feature,sets\ntf3.cross_attn,1," + b"x" * 101 + b"\n", "Line 2.*1 to 100"),
         (b"sae,feature,label,weights\ntf3.cross_attn,1,x,123\n", "Line 2.*'123'"),
+        (b"sae,feature,star\ntf3.cross_attn,1,2\n", "Line 2.*star is 1.*'2'"),
         (b"\xff\xfe", "UTF-8"),
     ],
 )
