@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import xarray as xr
 
-from analyses.statistics import too_few_pairs
+from analyses.statistics import ALPHA, too_few_pairs
 from analyses.steering.checks import BACKWARDS, TOO_FEW
 from cache.wording import counted
 from dashboards.names import shortened
@@ -108,6 +108,8 @@ def label_evidence(scores: pd.DataFrame, label: str) -> str:
     row = scores.set_index("value").loc[chosen]
     limits = "" if pd.isna(row["auroc_lo"]) else f" {span(row['auroc_lo'], row['auroc_hi'])}"
     evidence = f"AUROC {fixed(row['auroc'])}{limits}, p {compared_p(row['p_adjusted'])}"
+    if not label and not scores["p_adjusted"].min() > ALPHA:
+        return "no label"
     if not label:
         return f"no label: no value is significant after correction (highest: {chosen}, {evidence})"
     others = scores[scores["value"] != label]
