@@ -63,19 +63,20 @@ def register(app: dash.Dash, study: Study) -> None:
 
     @app.callback(
         Output("map-graph", "figure"),
+        Output("map-graph", "style"),
         Output("map-said", "children"),
         Input("sae-name", "value"),
         Input("features-tabs", "value"),
         Input("map-colour", "value"),
         State("url", "search"),
     )
-    def draw(name: str, view: str, colour: str, search: str | None) -> tuple[Any, str]:
+    def draw(name: str, view: str, colour: str, search: str | None) -> tuple[go.Figure, dict[str, str], str]:
         if view != "map" or name not in sae_names(study):
             raise PreventUpdate
         try:
             where, shares = places(study, name)
         except UserError as error:
-            return style(go.Figure(), height=HEIGHT), str(error)
+            return go.Figure(), feature_card.NOT_SHOWN, str(error)
         colour = asked_colour({"colour": colour})
         features = browser_frame(study, name)
         drawn = np.sort(np.random.default_rng(0).permutation(len(features))[:MOST_POINTS])
@@ -88,7 +89,7 @@ def register(app: dash.Dash, study: Study) -> None:
         spec = feature_card.selected(study, search)
         if spec is not None and spec.name == name:
             mark_selected(figure, spec.feature, where[features["feature"].to_numpy() == spec.feature][0])
-        return figure, said
+        return figure, {}, said
 
     @app.callback(
         Output("url", "search", allow_duplicate=True),

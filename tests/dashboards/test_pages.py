@@ -17,6 +17,7 @@ from dash import no_update
 
 from analyses.lab.request import FeatureEdit, LabRequest, PatchEdit, read_request
 from analyses.sae.spec import DEAD_AFTER
+from cache.errors import UserError
 from dashboards.app import create_app
 from dashboards.components import patching_clips
 from dashboards.components.export import figure_options
@@ -563,8 +564,20 @@ def test_only_values_that_can_be_compared_are_offered(study: Study) -> None:
     assert feature_ranking.offered_values(study, "tf4.cross_attn", {})["against"] == []
 
 
+def test_no_map_is_drawn_of_an_autoencoder_without_weights(
+    app: dash.Dash, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(study: Study, name: str) -> None:
+        raise UserError("No weights.")
+
+    monkeypatch.setattr(feature_map, "places", none)
+    _, style, said = callback(app, feature_map, "draw")("tf4.cross_attn", "map", "best_value", "")
+    assert (style, said) == ({"display": "none"}, "No weights.")
+
+
 def test_an_area_of_the_map_filters_the_table(app: dash.Dash, study: Study) -> None:
-    figure, said = callback(app, feature_map, "draw")("tf4.cross_attn", "map", "best_value", "")
+    figure, style, said = callback(app, feature_map, "draw")("tf4.cross_attn", "map", "best_value", "")
+    assert style == {}
     points = sorted(
         (float(x), float(y), int(t))
         for trace in figure.data
@@ -588,7 +601,7 @@ def test_an_area_of_the_map_filters_the_table(app: dash.Dash, study: Study) -> N
     assert_close([point[:2] for point in points if str(point[2]) == chosen["feature"]], [points[0][:2]])
     said = feature_map.area_said(study, "tf4.cross_attn", {"area": f"-9,{x},-9,9"})
     assert said == f"{len(left)} features in an area of the map"
-    figure, _ = callback(app, feature_map, "draw")("tf4.cross_attn", "map", "density", search)
+    figure, *_ = callback(app, feature_map, "draw")("tf4.cross_attn", "map", "density", search)
     ring = figure.data[-1]
     assert (ring.name, ring.meta) == (f"feature {chosen['feature']}", "start")
     assert_close([ring.x[0], ring.y[0]], points[0][:2])
