@@ -40,6 +40,18 @@
     },
   };
 
+  // A field that is being written in has another text than when it was left.
+  function isShownUnsaved(field) {
+    const input = document.getElementById(JSON.stringify({ kind: field.kind, of: field.of }));
+    return field.kind !== "sets" && input && kept(input.value) !== kept(field.saved);
+  }
+
+  window.addEventListener("beforeunload", (event) => {
+    if (fields.some(isShownUnsaved)) {
+      event.preventDefault();
+    }
+  });
+
   document.addEventListener("reconnected", () => {
     fields.filter(isUnsaved).forEach(({ kind, of, value }) => window.dash_clientside.set_props({ kind, of }, { value }));
   });

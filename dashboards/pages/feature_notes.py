@@ -201,10 +201,12 @@ def register(app: dash.Dash, study: Study) -> None:
     @app.callback(
         Output("notes-said", "children", allow_duplicate=True),
         Output("notes-import", "contents"),
+        Output("feature-notes", "children", allow_duplicate=True),
         Input("notes-import", "contents"),
+        State({"kind": "read-label", "of": ALL}, "id"),
         prevent_initial_call=True,
     )
-    def read_file(contents: str | None) -> tuple[Any, None]:
+    def read_file(contents: str | None, cards: list[dict[str, str]]) -> tuple[Any, None, Any]:
         if not contents:
             raise PreventUpdate
         try:
@@ -212,8 +214,8 @@ def register(app: dash.Dash, study: Study) -> None:
             imported = import_notes(study.path, content, sae_names(study))
         except (UserError, ValueError) as error:
             said = str(error) if isinstance(error, UserError) else "The file could not be read."
-            return refusal(f"Nothing imported: {said}"), None
-        return f"Imported: {imported_sentence(imported)}", None
+            return refusal(f"Nothing imported: {said}"), None, no_update
+        return f"Imported: {imported_sentence(imported)}", None, _anew(study, cards)
 
     app.clientside_callback(
         ClientsideFunction("features", "refresh"),
@@ -254,10 +256,22 @@ def _parts(field: NoteField, shown: str, changed: str = "value") -> tuple[Output
     )
 
 
+def _anew(study: Study, cards: list[dict[str, str]]) -> Any:
+    """The fields of the feature whose card is open, with what is written now."""
+    if not cards:
+        return no_update
+    _, name, feature = _feature_of(study, cards[0])
+    return editor(study, name, feature)
+
+
 def _asked(study: Study, id: Any, triggered: Any) -> tuple[Any, str, int]:
     """The kind, autoencoder and feature of a component; nothing happens for one that the study does not have."""
     if not triggered or not isinstance(id, dict):
         raise PreventUpdate
+    return _feature_of(study, id)
+
+
+def _feature_of(study: Study, id: dict[str, Any]) -> tuple[Any, str, int]:
     name, _, number = str(id.get("of", "")).rpartition("/")
     is_number = number.isascii() and number.isdigit() and len(number) < 11
     if name not in sae_names(study) or not is_number:

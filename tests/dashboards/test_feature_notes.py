@@ -268,9 +268,15 @@ def test_notes_are_exported_and_imported(app: dash.Dash, study: Study) -> None:
     own = weights_of(study.path, SAE)
     assert file["content"] == f"sae,feature,label,note,star,sets,weights\n{SAE},7,'=1+1,,,,{own}\n"
     content = base64.b64encode(file["content"].replace("1+1", "2").encode()).decode()
-    assert read_file(f"data:text/csv;base64,{content}")[0].startswith("Imported: 1 ")
+    imported = f"data:text/csv;base64,{content}"
+    said, _, card = read_file(imported, [{"kind": "read-label", "of": f"{SAE}/7"}])
+    assert said.startswith("Imported: 1 ")
+    assert "value='=2'" in str(card)  # the open card shows it
     assert read_all(study.path, SAE) == {7: {"label": "=2"}}
-    assert refused(read_file("data:text/csv;base64,###")[0]).startswith("Nothing imported")
+    assert read_file(imported, [])[2] is no_update
+    said, _, card = read_file("data:text/csv;base64,###", [{"kind": "read-label", "of": f"{SAE}/7"}])
+    assert refused(said).startswith("Nothing imported")
+    assert card is no_update
 
 
 def test_a_damaged_file_of_notes_leaves_the_page(app: dash.Dash, study: Study, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import dash
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Dialog, Page, expect
 
 from dashboards.address import Address
 from dashboards.app import create_app
@@ -191,3 +191,39 @@ def test_a_refused_label_is_said_until_it_is_mended(page: Page, study: Study) ->
         page.get_by_label("Your label").fill("")
         page.keyboard.press("Tab")
         expect(refused).to_have_count(0)
+
+
+def test_text_that_was_not_left_is_asked_about_before_the_page_goes(page: Page, study: Study) -> None:
+    asked: list[str] = []
+
+    def dismiss(dialog: Dialog) -> None:
+        asked.append(dialog.type)
+        dialog.accept()
+
+    page.on("dialog", dismiss)
+    with served(create_app(study.path)) as url:
+        page.goto(f"{url}/features?sae={SAE}&feature=7")
+        page.get_by_label("Your label").fill("snare")
+        page.keyboard.press("Tab")
+        expect(page.get_by_text("Label saved.")).to_be_visible()
+        page.reload()
+        expect(page.get_by_label("Your label")).to_have_value("snare")
+        assert asked == []
+        page.get_by_role("textbox", name="Note").press_sequentially("loud")
+        page.reload()
+        expect(page.get_by_role("textbox", name="Note")).to_have_value("")
+        assert asked == ["beforeunload"]
+
+
+def test_an_open_card_shows_what_is_imported(page: Page, study: Study) -> None:
+    with served(create_app(study.path)) as url:
+        page.goto(f"{url}/features?sae={SAE}&feature=6")
+        expect(page.get_by_label("Your label")).to_have_value("")
+        rows = f"sae,feature,label,note\n{SAE},6,tom,deep\n".encode()
+        file = {"name": "notes.csv", "mimeType": "text/csv", "buffer": rows}
+        page.locator("#notes-import input[type=file]").set_input_files(files=[file])  # type: ignore[list-item]
+        expect(page.get_by_label("Your label")).to_have_value("tom")
+        expect(page.get_by_role("textbox", name="Note")).to_have_value("deep")
+        page.get_by_role("textbox", name="Note").fill("deeper")
+        page.keyboard.press("Tab")
+        expect(page.get_by_text("Note saved.", exact=True)).to_be_visible()
