@@ -108,10 +108,10 @@ def label_evidence(scores: pd.DataFrame, label: str) -> str:
     row = scores.set_index("value").loc[chosen]
     limits = "" if pd.isna(row["auroc_lo"]) else f" {span(row['auroc_lo'], row['auroc_hi'])}"
     evidence = f"AUROC {fixed(row['auroc'])}{limits}, p {compared_p(row['p_adjusted'])}"
-    if not label and not scores["p_adjusted"].min() > ALPHA:
-        return "no label"
     if not label:
-        return f"no label: no value is significant after correction (highest: {chosen}, {evidence})"
+        is_why = scores["p_adjusted"].min() > ALPHA
+        reason = ": no value is significant after correction" if is_why else ""
+        return f"no label{reason} (highest: {chosen}, {evidence})"
     others = scores[scores["value"] != label]
     following = "" if others.empty else f"; next: {others['value'].iloc[0]}, {fixed(others['auroc'].iloc[0])}"
     return f"{label}: {evidence}{following}"

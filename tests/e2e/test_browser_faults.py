@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import dash
 import pytest
-from playwright.sync_api import Dialog, Page, expect
+from playwright.sync_api import Dialog, FilePayload, Page, expect
 
 from dashboards.address import Address
 from dashboards.app import create_app
@@ -220,8 +220,8 @@ def test_an_open_card_shows_what_is_imported(page: Page, study: Study) -> None:
         page.goto(f"{url}/features?sae={SAE}&feature=6")
         expect(page.get_by_label("Your label")).to_have_value("")
         rows = f"sae,feature,label,note\n{SAE},6,tom,deep\n".encode()
-        file = {"name": "notes.csv", "mimeType": "text/csv", "buffer": rows}
-        page.locator("#notes-import input[type=file]").set_input_files(files=[file])  # type: ignore[list-item]
+        file: FilePayload = {"name": "notes.csv", "mimeType": "text/csv", "buffer": rows}
+        page.locator("#notes-import input[type=file]").set_input_files(file)
         expect(page.get_by_label("Your label")).to_have_value("tom")
         expect(page.get_by_role("textbox", name="Note")).to_have_value("deep")
         page.get_by_role("textbox", name="Note").fill("deeper")

@@ -66,7 +66,8 @@ def test_a_label_comes_with_its_evidence(study: Study) -> None:
     assert (
         label_evidence(scores, "instrument=trumpet") == f"instrument=trumpet: {evidence}; next: {following}"
     )
-    assert label_evidence(scores, "") == "no label"  # a value is significant: that is not why
+    # A value is significant: that is not why there is no label.
+    assert label_evidence(scores, "") == f"no label (highest: instrument=trumpet, {evidence})"
     assert label_evidence(scores.iloc[1:], "") == (
         f"no label: no value is significant after correction (highest: {scores['value'][1]}, AUROC "
         f"{scores['auroc'][1]:.2f}, p = 0.7)"
