@@ -19,6 +19,10 @@ from dashboards.tables.steering import checks_frame, is_interpretable, steered_e
 from workbench.studies.study import Study
 
 LONGEST_VALUE = 60  # characters
+STRENGTH_1 = (
+    "Strength 1 adds a vector as it was computed, such as the mean difference within pairs; of features of an "
+    "autoencoder, what they add where each is active by 1."
+)
 DAGGERS = {**dict.fromkeys(UNCLEAR, "†"), UNTESTED: "‡"}  # in tables, as hatching and dots on maps
 
 

@@ -35,7 +35,8 @@ LEAST_WIDTH = 700
 EVERY_STEP, BY_ACTIVATION, BY_SHARE = "all", "activation", "share"
 HELP = (
     "Activation: the largest at the chosen second and step, or over all of them. Of its maximum: divided by the "
-    "feature's largest activation in any clip, which finds features that seldom fire as strongly as here."
+    "feature's largest activation in any clip, so at most 100 %; this order finds features that seldom "
+    "fire as strongly as here."
 )
 
 

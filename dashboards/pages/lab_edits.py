@@ -30,6 +30,7 @@ from dashboards.pages.lab_clip import concept_choices, with_value
 from dashboards.pages.lab_numbers import number_field, read_whole_number
 from dashboards.results import sae_names
 from dashboards.sliders import slider_names
+from dashboards.wording import STRENGTH_1
 from workbench.engine.sites import PARTS
 from workbench.studies.study import Study
 
@@ -57,6 +58,10 @@ METHODS = {
 }
 WIDEST_STRENGTH = 5.0
 """The slider of strengths goes from minus to plus this, or as far as a given strength needs."""
+FEATURE_STRENGTH = (
+    "Strength is the s of the mode: 1 doubles the feature's activations or pre-activations, "
+    "or sets activations to 1."
+)
 GATE = "Use autoencoders also at steps that their gate closes"
 SEGMENTS = ("text", "lyrics", "swapped", "before", "after")
 _RANGE = re.compile(r"(\d{1,9})(?:\s*[-–]\s*(\d{1,9}))?")
@@ -236,7 +241,7 @@ def _steer(study: Study, key: str, edit: SteerEdit) -> list[Component]:
     ]
     return [
         pack,
-        _strength(key, edit.strength),
+        _strength(key, edit.strength, help=STRENGTH_1),
         sites,
         _row(unit, _steps(key, edit), _tokens(key, edit)),
         html.Details(
@@ -290,7 +295,7 @@ def _feature(study: Study, key: str, edit: FeatureEdit) -> list[Component]:
     more = _row(mode, _steps(key, edit), _tokens(key, edit))
     return [
         _row(sae, feature),
-        _strength(key, edit.strength),
+        _strength(key, edit.strength, help=FEATURE_STRENGTH),
         _sites(study, key, edit),
         more,
         html.Div(_switch(key, "ignore_gate", GATE, edit.ignore_gate), className="lab-gate"),
@@ -363,7 +368,7 @@ def _tokens(key: str, edit: PatchEdit | AblateEdit | SteerEdit | FeatureEdit) ->
     return _range(key, "tokens", "Tokens", edit.tokens)
 
 
-def _strength(key: str, strength: float, usual: float = WIDEST_STRENGTH) -> Component:
+def _strength(key: str, strength: float, usual: float = WIDEST_STRENGTH, help: str = "") -> Component:
     widest = max(usual, abs(strength))
     slider = dmc.Slider(
         id=_id(key, "strength"),
@@ -380,7 +385,8 @@ def _strength(key: str, strength: float, usual: float = WIDEST_STRENGTH) -> Comp
         mt=28,
         thumbLabel="strength",
     )
-    return html.Div([dmc.Text("Strength", size="xs", fw=500), slider], className="lab-strength")
+    said = [dmc.Text(help, size="xs", c="dimmed")] if help else []
+    return html.Div([dmc.Text("Strength", size="xs", fw=500), *said, slider], className="lab-strength")
 
 
 def _switch(key: str, field: str, label: str, checked: bool, size: str = "xs") -> Component:

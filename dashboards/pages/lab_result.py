@@ -40,7 +40,8 @@ DIFFERENCE_HELP = (
 )
 SCORES_HELP = (
     "What each judge of the study gives both clips: for trained judges the probability of a value, for descriptors the "
-    "value in its unit. The distance is that of the two clips' log-mel spectrograms."
+    "value in its unit. The distance is that of the two clips' log-mel spectrograms; it is undefined if it "
+    "could not be measured."
 )
 LINK_HELP = "Whoever opens it sees the same fields, and hears this clip if the study has it."
 REFUSED = "This cannot be rendered"

@@ -17,7 +17,7 @@ from dashboards.components.export import figure_data
 from dashboards.components.graph import clicked_point, figure_panel
 from dashboards.components.no_results import no_results
 from dashboards.components.selects import Choice, Selects
-from dashboards.components.text import legend, wide_table
+from dashboards.components.text import legend, tip, wide_table
 from dashboards.context import Context
 from dashboards.drawing.grids import cell_at, lay_out
 from dashboards.figures import patching_map
@@ -53,8 +53,10 @@ SENTENCE = (
 HELP = (
     "Sufficiency = (patched − corrupt) / (clean − corrupt), necessity = (clean − patched) / (clean − corrupt), from "
     "the scores. Hatched: not significant after correction, or inside the null band. Dotted: too few pairs for a test. "
-    "Undefined: the clean and corrupt scores do not clearly differ. Null arms should have no impact. Click a cell to "
-    "see and hear its pairs."
+    "Undefined: the clean and corrupt scores do not clearly differ. Null arms, below the gap, do not transfer the "
+    "concept and should have no impact: “unrelated” patches from a run with the corrupt value in another context, "
+    "“control” from one that differs only in another concept, “random” as far in a random direction; “largest of "
+    "n”: of n such impacts. Click a cell to see and hear its pairs."
 )
 HATCHED = "not significant, or inside the null band"
 PICKER = ConceptPicker("patching-pick", most=6)
@@ -67,8 +69,9 @@ SELECTS = Selects(
 FACTS = {
     "pairs × seeds": "Counterfactual pairs, seeds per pair, and n: the (pair, seed) combinations with scores.",
     "clean − corrupt": "The denominator of the impact, with its interval; it must be clearly above zero.",
-    "stability": "Rank correlation of the maps of two random halves of the pairs.",
-    "null band": "Range of the impacts of null arms.",
+    "stability": "Whether two random halves of the pairs rank the cells in the same way: the mean rank correlation of "
+    "their maps, with its interval. In a map without effects it is near 0.",
+    "null band": "Range of the impacts of null arms. A cell inside it has no more effect than a null edit.",
     "agreement": "Rank correlation of the map with that of another scorer, over the cells of which both have an "
     "impact, with its interval over pairs.",
 }
@@ -268,7 +271,7 @@ def _table(heads: dict[str, str], rows: list[list[str]]) -> Component:
     """A table of concepts, with an explanation of each further column."""
     named = [
         dmc.TableTh("concept"),
-        *(dmc.TableTh(html.Span(name, title=help)) for name, help in heads.items()),
+        *(dmc.TableTh(html.Span(name, tabIndex=0, **tip(help))) for name, help in heads.items()),
     ]
     body = [dmc.TableTr([dmc.TableTd(cell) for cell in row]) for row in rows]
     return dmc.Table(

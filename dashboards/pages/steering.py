@@ -30,7 +30,7 @@ from dashboards.results import load_result, name_to_show, shown_name, steering_n
 from dashboards.sliders import sliders
 from dashboards.tables.patching import UNCLEAR, UNTESTED, scorers
 from dashboards.tables.steering import checks_frame, strengths
-from dashboards.wording import from_to, positive_control, steering_notes, steering_sample
+from dashboards.wording import STRENGTH_1, from_to, positive_control, steering_notes, steering_sample
 from workbench.studies.study import Study
 
 PATH = "/steering"
@@ -43,8 +43,7 @@ DOSE_HELP = (
     "The change in the score from the unsteered run, the mean over pairs and seeds, with its interval. Hollow: not "
     "significant after correction, or inside the null band. Shaded: the null band of random vectors. Dashed: the "
     "prompt that names the positive value. Points at one strength are moved apart. Click a point to hear its clips. "
-    "Strength 1 adds a vector as it was computed, such as the mean difference within pairs; of features of an "
-    "autoencoder, what they add where each is active by 1. What it is of a vector stands below, at “strength 1 adds”."
+    f"{STRENGTH_1} What it is of a vector stands below, at “strength 1 adds”."
 )
 LADDER_HELP = (
     "How much of the real prompt's change each way of steering makes: 0 is the unsteered run, 1 the real prompt. On "

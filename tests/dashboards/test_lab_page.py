@@ -18,7 +18,8 @@ from dashboards.address import LOCAL
 from dashboards.app import make_app
 from dashboards.context import Context
 from dashboards.jobs import Jobs
-from dashboards.pages import lab, lab_clip, lab_edits, lab_names, lab_result, lab_scores
+from dashboards.pages import lab, lab_clip, lab_edits, lab_names, lab_result, lab_scores, steering
+from dashboards.wording import STRENGTH_1
 from tests.dashboards.test_pages import callback
 from workbench.studies.study import Study
 
@@ -162,6 +163,14 @@ def test_the_page_says_which_edits_there_are_not(study: Study, bare_study: Study
     with pytest.raises(UserError, match="no sparse autoencoders"):  # removed while the page was open
         lab_edits.new_edit(bare_study, "feature", "x")
     assert "workbench steer apply --method token-embedding" in bare
+
+
+def test_what_strength_1_is_is_told_as_on_the_page_of_steering(study: Study) -> None:
+    vector, feature = (
+        str(lab_edits.cards(study, request_of({**ASKED, "edits": [EDITS[n]]}))) for n in (2, 5)
+    )
+    assert STRENGTH_1 in vector and STRENGTH_1 in steering.DOSE_HELP
+    assert lab_edits.FEATURE_STRENGTH in feature
 
 
 def test_a_new_prompt_edit_leads_from_one_value_of_the_prompts_concept_to_another(study: Study) -> None:
