@@ -114,11 +114,9 @@ def complete(storage: Storage, group: Group, clips: "pd.DataFrame") -> None:
     `clips` is the group's clip table.
     """
     files = _json_files(group)
-    calls = _calls_table(group.plan.steps, group.plan.sigmas)
+    stored = {CALLS: _calls_table(group.plan.steps, group.plan.sigmas), CLIPS: clips}
     for name in damaged_files(storage, group):
-        if name not in files:
-            files[name] = tables.to_parquet(calls if name == CALLS else clips)
-        storage.put(name, [files[name]])
+        storage.put(name, [tables.to_parquet(stored[name]) if name in stored else files[name]])
 
 
 def damaged_files(storage: Storage, group: Group) -> list[str]:
@@ -194,9 +192,8 @@ def _json_files(group: Group) -> dict[str, bytes]:
 
 
 def _calls_hash(plan: CachePlan) -> str:
-    return _hash_of_calls(
-        plan.steps, tuple(map(float.hex, plan.sigmas))
-    )  # 0.0 == -0.0, but stored differently
+    sigmas = tuple(map(float.hex, plan.sigmas))  # 0.0 == -0.0, but they are stored differently
+    return _hash_of_calls(plan.steps, sigmas)
 
 
 @lru_cache

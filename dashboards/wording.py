@@ -84,10 +84,10 @@ def steering_notes(result: xr.Dataset, scorer: str = "") -> list[str]:
     """Sentences on what makes a `steering` result hard to believe, by one scorer, the first by default."""
     notes = []
     if not is_interpretable(result, scorer):
+        positive, negative = (_value(result.attrs[end]) for end in ("positive", "negative"))
         notes.append(
-            "Not interpretable: the scorer does not clearly tell {1} from {0} in clips of the real prompts.".format(
-                *map(_value, (result.attrs["negative"], result.attrs["positive"]))
-            )
+            f"Not interpretable: the scorer does not clearly tell {positive} from {negative} in clips of the real "
+            "prompts."
         )
     pairs = result.sizes["pair"]
     if pairs > 1 and too_few_pairs(pairs):

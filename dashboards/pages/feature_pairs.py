@@ -231,7 +231,7 @@ def _feature(name: str, feature: int, written: pd.DataFrame) -> list[Component]:
         return [dmc.TableTd("none"), dmc.TableTd(""), dmc.TableTd("")]
     link = dcc.Link(str(feature), href=address("/features") + write_query({"sae": name, "feature": feature}))
     label, best = written.loc[feature]
-    return [dmc.TableTd(link), *(dmc.TableTd(shortened(str(name), LONGEST_NAME)) for name in (label, best))]
+    return [dmc.TableTd(link), *(dmc.TableTd(shortened(str(text), LONGEST_NAME)) for text in (label, best))]
 
 
 def _labelled(names: dict[Any, str]) -> list[dict[str, str]]:

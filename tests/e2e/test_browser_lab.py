@@ -110,7 +110,7 @@ class Endless:
         raise AssertionError("never rendered")
 
     def score(self, study: Study, request: LabRequest, report: Report) -> Scores:
-        raise NotImplementedError
+        raise AssertionError("never scored")
 
 
 def test_a_page_has_one_clip_however_often_it_is_asked_for(
