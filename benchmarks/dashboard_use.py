@@ -87,6 +87,7 @@ def open_map(tab: Tab, one: Map) -> None:
     tab.open(one.view, f"#{first} .main-svg")
     if one.first:
         tab.do(Step("cell", one.first), 0)
+        tab.settle(500)  # a graph that was hidden gets its width once it is seen
 
 
 def is_shown(tab: Tab, one: Map, target: dict[str, Any]) -> bool:
