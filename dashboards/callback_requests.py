@@ -80,6 +80,7 @@ class _Read(BaseModel):
     value: str | list[str] = ""
     saved: int = 0
     weights: str = ""
+    card: Annotated[str, Field(max_length=32)] = ""
 
 
 class _Asked(BaseModel):

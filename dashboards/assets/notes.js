@@ -2,11 +2,16 @@
 (function () {
   "use strict";
 
-  const KINDS = ["label", "note", "sets"];
+  const KINDS = ["label", "note", "sets", "star"];
   let fields = []; // of the open card: what each shows since it was left, and what is saved of it
 
-  const kept = (value) =>
-    JSON.stringify(Array.isArray(value) ? [...new Set(value.map((one) => one.trim()))].sort() : (value || "").trim());
+  // A value as it is kept: a star as "1" or "", sets in order.
+  function kept(value) {
+    if (Array.isArray(value)) {
+      return JSON.stringify([...new Set(value.map((one) => one.trim()))].sort());
+    }
+    return value === true ? "1" : (value || "").trim();
+  }
   const isUnsaved = (field) => kept(field.value) !== kept(field.saved);
   const say = ({ kind, of }, children) => window.dash_clientside.set_props({ kind: `said-${kind}`, of }, { children });
 
@@ -43,7 +48,8 @@
   // A field that is being written in has another text than when it was left.
   function isShownUnsaved(field) {
     const input = document.getElementById(JSON.stringify({ kind: field.kind, of: field.of }));
-    return field.kind !== "sets" && input && kept(input.value) !== kept(field.saved);
+    const shown = field.kind === "star" ? input?.checked : input?.value;
+    return field.kind !== "sets" && input && kept(shown) !== kept(field.saved);
   }
 
   window.addEventListener("beforeunload", (event) => {
@@ -53,6 +59,8 @@
   });
 
   document.addEventListener("reconnected", () => {
-    fields.filter(isUnsaved).forEach(({ kind, of, value }) => window.dash_clientside.set_props({ kind, of }, { value }));
+    fields.filter(isUnsaved).forEach(({ kind, of, value }) => {
+      window.dash_clientside.set_props({ kind, of }, kind === "star" ? { checked: value } : { value });
+    });
   });
 })();

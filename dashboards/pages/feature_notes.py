@@ -1,7 +1,9 @@
 """What people write about a feature: its label, note, star and sets, kept in the study as they are written."""
 
 import base64
+from threading import Lock
 from typing import Any
+from uuid import uuid4
 
 import dash
 import dash_mantine_components as dmc
@@ -29,7 +31,7 @@ from workbench.studies.feature_notes_csv import MOST_BYTES, import_notes, import
 from workbench.studies.study import Study
 
 NOTE_HELP = "Saved when you leave the field. Others with this study see it after their next click."
-STARS = {"": "☆ Star", "1": "★ Starred"}
+MOST_OWN = 10_000  # revisions, of those written last
 OTHER_WEIGHTS = (
     "Not saved: this autoencoder was trained again after the page had been opened, and its features are others. Copy "
     "what you have written, and reload the page."
@@ -51,7 +53,7 @@ def editor(study: Study, name: str, feature: int) -> Component:
         sets, names = sets_of(study.path, name, feature), set_names(study.path)
     except UserError as error:
         return dmc.Alert(str(error), color="red", mb="xs")
-    key, weights = f"{name}/{feature}", weights_of(study.path, name)
+    key, weights, card = f"{name}/{feature}", weights_of(study.path, name), uuid4().hex
 
     def id(kind: str) -> dict[str, str]:
         return {"kind": kind, "of": key}
@@ -74,7 +76,9 @@ def editor(study: Study, name: str, feature: int) -> Component:
         size="xs",
         style={"flex": 1, "minWidth": 140},
     )
-    star = dmc.Button(STARS[fields["star"].value], id=id("star"), variant="default", size="xs")
+    star = dmc.Chip(
+        "Star", id=id("star"), checked=bool(fields["star"].value), icon="★", variant="outline", size="xs"
+    )
     note = dmc.Textarea(
         id=id("note"),
         label="Note",
@@ -96,7 +100,7 @@ def editor(study: Study, name: str, feature: int) -> Component:
             ),
             html.Div(_earlier(earlier), id=id("earlier")),
             *(
-                dcc.Store(id=id(f"read-{field}"), data=_read(weights, entry))
+                dcc.Store(id=id(f"read-{field}"), data=_read(weights, card, entry))
                 for field, entry in fields.items()
             ),
             dcc.Store(id=id("read-sets"), data={"weights": weights, "value": sets}),
@@ -126,19 +130,21 @@ def exchange() -> Component:
 
 def register(app: dash.Dash, study: Study) -> None:
     """Write what is changed, and say what somebody else had written meanwhile."""
+    writing = Lock()
+    own: dict[tuple[str, str], int] = {}  # the last revision of a field that a card itself wrote
 
     # A callback for each field: an answer about one does not replace what is said or known about another.
-    @app.callback(*_parts("label", "value"), prevent_initial_call=True)
+    @app.callback(*_parts("label"), prevent_initial_call=True)
     def save_label(label: str | None, read: dict[str, Any] | None) -> tuple[Any, ...]:
         return save("label", label, read)
 
-    @app.callback(*_parts("note", "value"), prevent_initial_call=True)
+    @app.callback(*_parts("note"), prevent_initial_call=True)
     def save_note(note: str | None, read: dict[str, Any] | None) -> tuple[Any, ...]:
         return save("note", note, read)
 
-    @app.callback(*_parts("star", "children", "n_clicks"), prevent_initial_call=True)
-    def save_star(_clicks: int | None, read: dict[str, Any] | None) -> tuple[Any, ...]:
-        return save("star", None, read)
+    @app.callback(*_parts("star"), prevent_initial_call=True)
+    def save_star(is_starred: bool | None, read: dict[str, Any] | None) -> tuple[Any, ...]:
+        return save("star", "1" if is_starred else "", read)
 
     def save(field: NoteField, value: str | None, read: dict[str, Any] | None) -> tuple[Any, ...]:
         """Write a field; return what is said, what the page has read, what the field shows, and earlier values."""
@@ -146,21 +152,31 @@ def register(app: dash.Dash, study: Study) -> None:
         if _has_other_weights(study, name, read):
             return refusal(OTHER_WEIGHTS), *[no_update] * 3
         shown = read_feature(study.path, name, feature)[field]
-        if field == "star":
-            value = "" if shown.value else "1"
         try:
-            written = write(study.path, name, feature, field, value or "", (read or {}).get("revision"))
+            written = write_on(read or {}, name, feature, field, value or "")
         except UserError as error:
             return refusal(f"Not saved: {error}"), *[no_update] * 3
-        now = {**_read(weights_of(study.path, name), written.entry), "saved": 1}
+        now = {**_read(weights_of(study.path, name), (read or {}).get("card", ""), written.entry), "saved": 1}
         if written.entry == shown:
             return no_update, now, no_update, no_update
         return (
             _said(field, written),
             now,
-            _shown(field, written),
+            written.entry.value if field == "note" and written.unread else no_update,
             _earlier(read_earlier(study.path, name, feature)),
         )
+
+    def write_on(read: dict[str, Any], name: str, feature: int, field: NoteField, value: str) -> Written:
+        """Write a field on a card, which may not have been told yet of the revision that it wrote itself."""
+        at = (read.get("card", ""), field)
+        with writing:
+            written = write(study.path, name, feature, field, value, own.get(at, read.get("revision")))
+            own.pop(at, None)
+            if read.get("card"):
+                own[at] = written.entry.revision
+            if len(own) > MOST_OWN:
+                del own[next(iter(own))]
+        return written
 
     @app.callback(
         Output({"kind": "said-sets", "of": MATCH}, "children"),
@@ -229,19 +245,24 @@ def register(app: dash.Dash, study: Study) -> None:
         *(Input({"kind": f"read-{field}", "of": ALL}, "data") for field in FIELDS),
         prevent_initial_call=True,
     )
-    texts = ("label", "note", "sets")
+    kinds = ("label", "note", "sets", "star")  # as in assets/notes.js
     app.clientside_callback(
         ClientsideFunction("notes", "left"),
         Output("notes-export", "title"),
-        *(Input({"kind": kind, "of": ALL}, "value") for kind in texts),
-        *(Input({"kind": f"read-{kind}", "of": ALL}, "data") for kind in texts),
-        *(State({"kind": f"said-{kind}", "of": ALL}, "children") for kind in texts),
+        *(Input({"kind": kind, "of": ALL}, _value_of(kind)) for kind in kinds),
+        *(Input({"kind": f"read-{kind}", "of": ALL}, "data") for kind in kinds),
+        *(State({"kind": f"said-{kind}", "of": ALL}, "children") for kind in kinds),
         prevent_initial_call=True,
     )
 
 
-def _parts(field: NoteField, shown: str, changed: str = "value") -> tuple[Output | Input | State, ...]:
-    """What the callback that saves a field changes and is given: the properties that show and that change it."""
+def _value_of(kind: str) -> str:
+    """The property of a field's component that has what was written."""
+    return "checked" if kind == "star" else "value"
+
+
+def _parts(field: NoteField) -> tuple[Output | Input | State, ...]:
+    """What the callback that saves a field changes and is given."""
 
     def id(kind: str) -> dict[str, Any]:
         return {"kind": kind, "of": MATCH}
@@ -249,9 +270,9 @@ def _parts(field: NoteField, shown: str, changed: str = "value") -> tuple[Output
     return (
         Output(id(f"said-{field}"), "children"),
         Output(id(f"read-{field}"), "data"),
-        Output(id(field), shown),
+        Output(id(field), _value_of(field)),
         Output(id("earlier"), "children", allow_duplicate=True),
-        Input(id(field), changed),
+        Input(id(field), _value_of(field)),
         State(id(f"read-{field}"), "data"),
     )
 
@@ -286,16 +307,9 @@ def _has_other_weights(study: Study, name: str, read: dict[str, Any] | None) -> 
     return read is not None and read.get("weights") != weights_of(study.path, name)
 
 
-def _read(weights: str, entry: Entry) -> dict[str, Any]:
-    """What a page keeps of a field that it shows."""
-    return {"weights": weights, "revision": entry.revision, "value": entry.value}
-
-
-def _shown(field: NoteField, written: Written) -> Any:
-    """What a field shows once it has been written, if that is not what it shows already."""
-    if field == "star":
-        return STARS[written.entry.value]
-    return written.entry.value if field == "note" and written.unread else no_update
+def _read(weights: str, card: str, entry: Entry) -> dict[str, Any]:
+    """What a card, which has a name of its own, keeps of a field that it shows."""
+    return {"weights": weights, "card": card, "revision": entry.revision, "value": entry.value}
 
 
 def _said(field: NoteField, written: Written) -> str:

@@ -75,7 +75,7 @@ def test_a_note_is_written_and_what_another_tab_wrote_stays(
     unread = {"revision": 0, "value": "", "weights": weights}
     said, read, note, _ = save("first", unread)
     assert (said, note) == ("Note saved.", no_update)
-    assert read == {"revision": 1, "value": "first", "weights": weights, "saved": 1}
+    assert read == {"revision": 1, "value": "first", "weights": weights, "card": "", "saved": 1}
     said, read, note, earlier = save(HOSTILE, unread)
     assert "both are kept" in said
     assert note.startswith(HOSTILE)
@@ -84,6 +84,22 @@ def test_a_note_is_written_and_what_another_tab_wrote_stays(
     assert save(note, read) == (no_update, read, no_update, no_update)
     assert refused(save("x" * 20_000, read)[0]).startswith("Not saved: A note has at most 10,000")
     assert read_all(study.path, SAE) == {5: {"note": note}}
+
+
+@pytest.mark.parametrize("field", ["label", "note"])
+def test_what_a_card_wrote_itself_is_not_taken_for_that_of_another(
+    app: dash.Dash, study: Study, monkeypatch: pytest.MonkeyPatch, field: str
+) -> None:
+    """It may write again before it has been answered, as on a slow connection."""
+    save = callback(app, feature_notes, f"save_{field}")
+    triggered(monkeypatch, field, f"{SAE}/5")
+    unread = {"revision": 0, "value": "", "weights": weights_of(study.path, SAE), "card": "one"}
+    save("mine", unread)
+    said, read, shown, _ = save("mine, again", unread)
+    assert (said, shown) == (f"{field.capitalize()} saved.", no_update)
+    assert read["revision"] == 2
+    assert "omebody else had" in save("theirs", {**unread, "card": "another"})[0]
+    assert "omebody else had" in save("mine, once more", unread)[0]
 
 
 def test_each_field_has_a_message_of_its_own(
@@ -103,7 +119,8 @@ def test_each_field_has_a_message_of_its_own(
         said.add(*names)
     assert len(said) == 4
     triggered(monkeypatch, "star", f"{SAE}/5")
-    assert callback(app, feature_notes, "save_star")(1, None)[:3:2] == ("Star saved.", "★ Starred")
+    assert callback(app, feature_notes, "save_star")(True, None)[0] == "Star saved."
+    assert read_all(study.path, SAE) == {5: {"star": "1"}}
     triggered(monkeypatch, "label", f"{SAE}/5")
     answer = callback(app, feature_notes, "save_label")("x" * 300, None)
     assert refused(answer[0]).startswith("Not saved: A label has at most 200")
@@ -114,7 +131,7 @@ def test_nothing_is_written_about_the_features_of_other_weights_than_the_page_sh
     app: dash.Dash, study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read = {"value": "", "weights": "those before"}
-    for kind, value in (("label", "mine"), ("note", "mine"), ("star", 1), ("sets", ["mine"])):
+    for kind, value in (("label", "mine"), ("note", "mine"), ("star", True), ("sets", ["mine"])):
         triggered(monkeypatch, kind, f"{SAE}/5")
         assert refused(callback(app, feature_notes, f"save_{kind}")(value, read)[0]) == OTHER_WEIGHTS
     assert not (study.path / "notes.sqlite").exists()

@@ -165,16 +165,17 @@ def test_what_is_written_while_the_server_is_stopped_is_saved_when_it_is_back(
     page.keyboard.press("Enter")
     page.get_by_role("textbox", name="Note").fill("loud")
     page.keyboard.press("Tab")
-    for field in ("label", "note", "sets"):
+    page.get_by_text("Star", exact=True).click()
+    for field in ("label", "note", "sets", "star"):
         expect(
             page.get_by_text(f"Not saved: the dashboard is not responding. The {field} will")
         ).to_be_visible()
     expect(page.locator("#connection")).to_be_visible()
     with served_again(app, url):
-        for field in ("Label", "Note", "Sets"):
+        for field in ("Label", "Note", "Sets", "Star"):
             expect(page.get_by_text(f"{field} saved.", exact=True)).to_be_visible()
         expect(page.get_by_text("Not saved")).to_have_count(0)
-        assert read_all(study.path, SAE)[9] == {"label": "snare", "note": "loud"}
+        assert read_all(study.path, SAE)[9] == {"label": "snare", "note": "loud", "star": "1"}
         assert read_set(study.path, "late", SAE) == [9]
 
 
@@ -185,7 +186,7 @@ def test_a_refused_label_is_said_until_it_is_mended(page: Page, study: Study) ->
         page.keyboard.press("Tab")
         refused = page.get_by_text("Not saved: A label has at most 200 characters")
         expect(refused).to_be_visible()
-        page.get_by_role("button", name="☆ Star").click()
+        page.get_by_text("Star", exact=True).click()
         expect(page.get_by_text("Star saved.")).to_be_visible()
         expect(refused).to_be_visible()
         page.get_by_label("Your label").fill("")
