@@ -62,7 +62,7 @@ FEATURE_STRENGTH = (
     "Strength is the s of the mode: 1 doubles the feature's activations or pre-activations, "
     "or sets activations to 1."
 )
-GATE = "Use autoencoders also at steps that their gate closes"
+GATE = "Also at steps that the gate closes, as the autoencoder explains too little there"
 SEGMENTS = ("text", "lyrics", "swapped", "before", "after")
 _RANGE = re.compile(r"(\d{1,9})(?:\s*[-–]\s*(\d{1,9}))?")
 
@@ -292,12 +292,12 @@ def _feature(study: Study, key: str, edit: FeatureEdit) -> list[Component]:
         "inject": "set activations to s",
     }
     mode = _select(key, "mode", "Mode", modes, edit.mode)
-    more = _row(mode, _steps(key, edit), _tokens(key, edit))
     return [
         _row(sae, feature),
+        mode,
         _strength(key, edit.strength, help=FEATURE_STRENGTH),
         _sites(study, key, edit),
-        more,
+        _row(_steps(key, edit), _tokens(key, edit)),
         html.Div(_switch(key, "ignore_gate", GATE, edit.ignore_gate), className="lab-gate"),
     ]
 
@@ -382,7 +382,7 @@ def _strength(key: str, strength: float, usual: float = WIDEST_STRENGTH, help: s
         marks=[{"value": 0, "label": "0"}],
         size="sm",
         mb="lg",
-        mt=28,
+        mt=36,  # for the number above the thumb
         thumbLabel="strength",
     )
     said = [dmc.Text(help, size="xs", c="dimmed")] if help else []
