@@ -872,6 +872,23 @@ def test_a_figure_is_exported(
             assert archive.read(name) == (study.path / "figures" / name).read_bytes()
 
 
+def test_a_short_table_is_printed_whole(page: Page, address: str) -> None:
+    page.goto(f"{address}/patching?shown=all&concept=instrument&arm=tf0")
+    table, last = page.locator("#pairs-grid"), page.locator("#pairs-grid .ag-row").last
+    expect(last).to_be_visible()
+    page.evaluate("() => document.getElementById('pairs-grid').style.height = '90px'")  # of one row
+    fits = """() => {
+        const end = (one) => one.getBoundingClientRect().bottom, table = document.getElementById("pairs-grid");
+        return [...table.querySelectorAll(".ag-center-cols-container .ag-row")].every(row => end(row) <= end(table));
+    }"""
+    assert not page.evaluate(fits)
+    page.evaluate("() => window.dispatchEvent(new Event('beforeprint'))")
+    assert page.evaluate(fits)
+    assert table.evaluate("table => table.offsetHeight") < 400
+    page.evaluate("() => window.dispatchEvent(new Event('afterprint'))")
+    assert table.evaluate("table => table.style.height") == "90px"
+
+
 def test_a_print_names_what_it_shows_and_is_no_wider_than_the_sheet(page: Page, address: str) -> None:
     page.goto(f"{address}/evaluation")
     expect(page.locator("#leakage-graph .colorbar")).to_be_visible()
