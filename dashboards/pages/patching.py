@@ -73,7 +73,8 @@ FACTS = {
     "their maps, with its interval. In a map without effects it is near 0.",
     "null band": "Range of the impacts of null arms. A cell inside it has no more effect than a null edit.",
     "agreement": "Rank correlation of the map with that of another scorer, over the cells of which both have an "
-    "impact, with its interval over pairs.",
+    "impact, with its interval over pairs. Undefined for fewer than three such cells, equal impacts, or one pair; a "
+    "scorer's impacts are undefined where it does not tell the clean and corrupt clips apart.",
 }
 
 

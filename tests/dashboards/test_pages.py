@@ -122,7 +122,7 @@ def test_cells_are_counted_by_what_the_tests_say(statuses: list[str], said: str)
 def test_the_map_counts_its_cells(app: dash.Dash) -> None:
     told = str(draw(app, "")["facts"])
     assert "tested cells are not significant, or inside the null band. Undefined: 20 cells." in told
-    assert "Undefined" not in str(draw(app, "?shown=tempo")["facts"])
+    assert "Undefined: " not in str(draw(app, "?shown=tempo")["facts"])
     alone = str(draw(app, "?shown=mood")["facts"])
     assert "Undefined: 20 cells." in alone
     assert "tested cell" not in alone
