@@ -203,13 +203,16 @@ def register(app: dash.Dash, context: Context) -> None:
         *(Output(f"lab-{name}", "value") for name in lab_clip.FIELDS),
         Output("lab-edits", "children"),
         Input("url", "search"),
+        State("url", "pathname"),
         State("lab-asked", "data"),
         State("lab-page", "data"),
         prevent_initial_call=True,
     )
-    def follow_address(search: str | None, latest: dict[str, Any] | None, own: str | None) -> tuple[Any, ...]:
+    def follow_address(
+        search: str | None, path: str | None, latest: dict[str, Any] | None, own: str | None
+    ) -> tuple[Any, ...]:
         query = read_query(search)
-        if latest is None or read_query(latest.get("query")) == query:
+        if page_path(path) != PATH or latest is None or read_query(latest.get("query")) == query:
             raise PreventUpdate
         request, fault = asked(study, query)
         data, status = followed(context, request, latest, search, own)

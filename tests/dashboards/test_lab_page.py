@@ -239,8 +239,18 @@ def test_what_is_impossible_is_told_at_once_and_never_queued(
     with pytest.raises(UserError, match="tf99"):
         lab.submitted(pages, LabRequest(prompt="impossible"), None)
     latest = {"jobs": ["1"], "query": "?prompt=x"}
-    data, status, *_ = callback(app, lab, "follow_address")(query, latest, "page")
+    data, status, *_ = callback(app, lab, "follow_address")(query, "/lab", latest, "page")
     assert (data, status) == ({"jobs": [], "query": query}, said)
+
+
+def test_leaving_the_lab_leaves_its_clip_alone(app: dash.Dash, pages: Context) -> None:
+    latest, _ = lab.submitted(pages, LabRequest(prompt="new"), None, "page")
+    known = list(pages.jobs._jobs)
+    with pytest.raises(PreventUpdate):
+        callback(app, lab, "follow_address")("", "/features", latest, "page")
+    assert list(pages.jobs._jobs) == known, "nothing else is asked for"
+    done = pages.jobs.wait(latest["jobs"][-1], 60.0)
+    assert done is not None and done.state == "done"
 
 
 def test_an_error_is_shown_as_text(app: dash.Dash, pages: Context) -> None:
