@@ -8,7 +8,8 @@
   const LONGEST = 500; // characters of the server's sentence
   const GONE =
     "The dashboard is not responding: its server was stopped or the connection was lost. This page may be out of " +
-    "date. Restart it with “workbench dashboard”; this message disappears once it responds.";
+    "date. Restart it with “workbench dashboard”; once it responds, this message disappears, and what you have done " +
+    "meanwhile is carried out.";
   let banner = null;
 
   // The version of what the pages show, or why there is none: the server's sentence, as for a study that was removed.

@@ -1,4 +1,5 @@
-// What is written on a feature's card: what could not be saved says so, and is saved when the server responds again.
+// What is written on a feature's card: what could not be saved says so. Once the server
+// responds again, it is saved (unanswered.js).
 (function () {
   "use strict";
 
@@ -56,11 +57,5 @@
     if (fields.some(isShownUnsaved)) {
       event.preventDefault();
     }
-  });
-
-  document.addEventListener("reconnected", () => {
-    fields.filter(isUnsaved).forEach(({ kind, of, value }) => {
-      window.dash_clientside.set_props({ kind, of }, kind === "star" ? { checked: value } : { value });
-    });
   });
 })();

@@ -181,24 +181,30 @@ def register(app: dash.Dash, study: Study) -> None:
     @app.callback(
         Output({"kind": "said-sets", "of": MATCH}, "children"),
         Output({"kind": "read-sets", "of": MATCH}, "data"),
+        Output({"kind": "sets", "of": MATCH}, "value"),
         Input({"kind": "sets", "of": MATCH}, "value"),
         State({"kind": "read-sets", "of": MATCH}, "data"),
         prevent_initial_call=True,
     )
-    def save_sets(names: list[str] | None, read: dict[str, Any] | None) -> tuple[Any, Any]:
+    def save_sets(names: list[str] | None, read: dict[str, Any] | None) -> tuple[Any, Any, Any]:
         _, name, feature = _asked(study, ctx.triggered_id, ctx.triggered)
         if _has_other_weights(study, name, read):
-            return refusal(OTHER_WEIGHTS), no_update
+            return refusal(OTHER_WEIGHTS), *[no_update] * 2
         wanted, had = {each.strip() for each in names or []}, set(sets_of(study.path, name, feature))
+        shown = set((read or {}).get("value", []))
         try:
             for each in sorted(wanted - had):
                 change_set(study.path, each, name, add=[feature])
-            for each in had - wanted:
+            for each in (had & shown) - wanted:
                 change_set(study.path, each, name, remove=[feature])
         except UserError as error:
-            return refusal(f"Not saved: {error}"), no_update
-        now = {"weights": weights_of(study.path, name), "value": sorted(wanted)}
-        return "Sets saved." if wanted != had else no_update, now
+            return refusal(f"Not saved: {error}"), *[no_update] * 2
+        now = sorted(had - shown | wanted)  # with those that somebody else has added meanwhile
+        return (
+            "Sets saved." if set(now) != had else no_update,
+            {"weights": weights_of(study.path, name), "value": now},
+            no_update if set(now) == wanted else now,
+        )
 
     @app.callback(
         Output("notes-file", "data"),

@@ -164,11 +164,24 @@ def test_sets_are_changed_by_their_names(
     save = callback(app, feature_notes, "save_sets")
     triggered(monkeypatch, "sets", f"{SAE}/5")
     read = {"value": ["late", "loud"], "weights": weights_of(study.path, SAE)}
-    assert save(["loud", "late"], None) == ("Sets saved.", read)
-    assert save(["loud", "late"], read) == (no_update, read)
-    assert save(["late"], read) == ("Sets saved.", {**read, "value": ["late"]})
+    assert save(["loud", "late"], None) == ("Sets saved.", read, no_update)
+    assert save(["loud", "late"], read) == (no_update, read, no_update)
+    assert save(["late"], read) == ("Sets saved.", {**read, "value": ["late"]}, no_update)
     assert (read_set(study.path, "loud", SAE), read_set(study.path, "late", SAE)) == ([], [5])
     assert refused(save(["late", "x" * 101], None)[0]).startswith("Not saved")
+
+
+def test_sets_that_another_tab_added_stay(
+    app: dash.Dash, study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = callback(app, feature_notes, "save_sets")
+    triggered(monkeypatch, "sets", f"{SAE}/5")
+    change_set(study.path, "mine", SAE, add=[5])
+    change_set(study.path, "theirs", SAE, add=[5])
+    read = {"value": ["mine"], "weights": weights_of(study.path, SAE)}
+    now = {**read, "value": ["late", "theirs"]}
+    assert save(["late"], read) == ("Sets saved.", now, ["late", "theirs"])
+    assert [read_set(study.path, name, SAE) for name in ("late", "mine", "theirs")] == [[5], [], [5]]
 
 
 def test_the_table_shows_and_finds_what_is_written(study: Study) -> None:

@@ -152,6 +152,36 @@ def test_a_clip_asked_for_while_the_server_is_stopped_is_asked_for_when_it_is_ba
         expect(page.locator("#connection")).to_have_count(0)
 
 
+def test_what_is_chosen_while_the_server_is_stopped_is_shown_when_it_is_back(
+    page: Page, study: Study
+) -> None:
+    """A control, a row and a search; the page is then as if it had been opened so."""
+    drawn = "() => JSON.stringify(document.querySelector('#probes-graph .js-plotly-plot')._fullData[0].z)"
+    app, features = create_app(study.path), page.context.new_page()
+    with served(app) as url:
+        page.goto(f"{url}/probes")
+        expect(page.locator("#probes-graph .heatmaplayer").first).to_be_visible()
+        before = page.evaluate(drawn)
+        features.goto(f"{url}/features?sae={SAE}&feature=5")
+        expect(features.get_by_label("Your label")).to_be_visible()
+    page.locator("#probes-quantity").click()
+    page.get_by_role("option", name="control").click()
+    features.locator("#features-grid .ag-row[row-id='8']").first.click()
+    features.locator("#feature-search").fill("piano")
+    for each in (page, features):
+        expect(each.locator("#connection")).to_be_visible()
+    with served_again(app, url):
+        expect(features.locator("#feature-numbers")).to_contain_text("feature8")
+        expect(features.locator("#features-count")).to_contain_text(" of 48")
+        expect(page.locator("#connection")).to_have_count(0)
+        page.wait_for_function(f"before => ({drawn})() !== before", arg=before)
+        after = page.evaluate(drawn)
+        page.reload()
+        expect(page.locator("#probes-graph .heatmaplayer").first).to_be_visible()
+        expect(page.locator("#probes-quantity")).to_have_value("control")
+        assert page.evaluate(drawn) == after
+
+
 def test_what_is_written_while_the_server_is_stopped_is_saved_when_it_is_back(
     page: Page, study: Study
 ) -> None:
