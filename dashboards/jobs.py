@@ -52,15 +52,15 @@ class Renders(Protocol):
 class Job:
     """A request and what has become of it.
 
-    `page` is the open page that asked for it, which has one clip at a time; "" for none. The clips can be heard as soon
-    as there is `rendered`, while they are scored. `error` is a sentence if it failed.
+    `pages` are the open pages that ask for it, each of which has one clip at a time. The clips can be heard as soon as
+    there is `rendered`, while they are scored. `error` is a sentence if it failed.
     `progress` is the part of the rendering that is done, from 0 to 1, and `message` says what is being done.
     """
 
     id: str
     study: Study
     request: LabRequest
-    page: str = ""
+    pages: frozenset[str] = frozenset()
     state: State = "waiting"
     message: str = "Waiting"
     progress: float = 0.0
@@ -93,24 +93,28 @@ class Jobs:
         self._is_closed = False
 
     def submit(self, study: Study, request: LabRequest, page: str = "") -> Job:
-        """Queue a request in place of the earlier one of its page, which is cancelled.
+        """Queue a request in place of the earlier one of its page, which is cancelled unless others ask for it.
 
-        Who asks again for the clip that is being made gets its job. Raise UserError if too many wait, the dashboard is
-        ending, or `check` refuses.
+        Who asks for a clip that is being made, also for another page, gets its job. Raise UserError if too many wait,
+        the dashboard is ending, or `check` refuses.
         """
         self.check(study, request)
         with self._changed:
+            joined = self._joined(study, request, page)
             for job in self._of_page(page):
-                if job.state in ("waiting", "rendering") and (job.study, job.request) == (study, request):
-                    return job
-            self.cancel_page(page)
-            return self._add(Job(secrets.token_hex(8), study, request, page), self._to_render)
+                if joined is None or job.id != joined.id:
+                    self._leave(job, page)
+            job = Job(secrets.token_hex(8), study, request, _names(page))
+            return joined or self._add(job, self._to_render)
 
     def recall(self, study: Study, request: LabRequest, page: str = "") -> Job | None:
-        """Return a job whose clips the study has already, which judges then hear; None if it does not have them."""
+        """Return the job of a clip that is being made, or that the study has already, which judges then hear; or None."""
+        with self._changed:
+            if (joined := self._joined(study, request, page)) is not None:
+                return joined
         if (rendered := self._labs.held(study, request)) is None:
             return None
-        job = Job(secrets.token_hex(8), study, request, page, "scoring", "Scoring", 1.0, rendered)
+        job = Job(secrets.token_hex(8), study, request, _names(page), "scoring", "Scoring", 1.0, rendered)
         with self._changed:
             return self._add(job, self._to_score)
 
@@ -120,7 +124,22 @@ class Jobs:
 
     def _of_page(self, page: str) -> list[Job]:
         """The jobs of a page that are not over; the lock must be held."""
-        return [job for job in self._jobs.values() if page and job.page == page and not job.is_over]
+        return [job for job in self._jobs.values() if page in job.pages and not job.is_over]
+
+    def _joined(self, study: Study, request: LabRequest, page: str) -> Job | None:
+        """The job of a request that is not made yet, which a page asks for as well; the lock must be held."""
+        for job in self._jobs.values():
+            is_made = job.state not in ("waiting", "rendering")
+            if page and not is_made and (job.study, job.request) == (study, request):
+                return self._set(job.id, pages=job.pages | {page})
+        return None
+
+    def _leave(self, job: Job, page: str) -> None:
+        """Cancel a job that a page asks for no more, unless others do; the lock must be held."""
+        if others := job.pages - {page}:
+            self._set(job.id, pages=others)
+        else:
+            self.cancel(job.id)
 
     def _add(self, job: Job, queue: deque[str]) -> Job:
         """Keep a job and queue it; the lock must be held."""
@@ -169,7 +188,7 @@ class Jobs:
             self._set(id, state="cancelled", message="Cancelled")
 
     def cancel_page(self, page: str) -> None:
-        """Cancel what a page has asked for, also what it does not know of yet."""
+        """Cancel what a page has asked for, also what it does not know of yet, for every page that asks for it."""
         with self._changed:
             for job in self._of_page(page):
                 self.cancel(job.id)
@@ -283,6 +302,11 @@ class Jobs:
         with self._changed:
             if self._jobs[job.id].state == "cancelled":
                 raise _Cancelled
+
+
+def _names(page: str) -> frozenset[str]:
+    """The pages of a new job: the one that asked for it, if any."""
+    return frozenset({page} if page else ())
 
 
 def _sentence(error: Exception, study: Study) -> str:

@@ -9,6 +9,12 @@
 
   window.dash_clientside = window.dash_clientside || {};
   window.dash_clientside.lab = {
+    // The name of this tab, by which the server knows it again after a reload: it has one clip at a time.
+    tab(_, fresh) {
+      const name = sessionStorage.getItem("lab-page") || fresh;
+      sessionStorage.setItem("lab-page", name);
+      return name;
+    },
     // Often while something is about to happen, seldom for a long job or while the server does not answer.
     pace(_, asked) {
       const job = asked && asked.jobs.length ? asked.jobs[asked.jobs.length - 1] : "";

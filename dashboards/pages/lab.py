@@ -73,7 +73,7 @@ def layout(context: Context, query: Query) -> Component:
     state = [
         notice,
         dcc.Store(id="lab-asked", data={"jobs": [], "query": write_query(dict(query))}),
-        dcc.Store(id="lab-page", data=secrets.token_hex(8)),  # has one clip at a time (see `Jobs.submit`)
+        dcc.Store(id="lab-page", data=secrets.token_hex(8)),  # see `tab` in lab.js, and `Jobs.submit`
         dcc.Store(id="lab-recalled"),
         dcc.Store(id="lab-over"),
         dcc.Interval(id="lab-tick", disabled=True),
@@ -121,14 +121,21 @@ def register(app: dash.Dash, context: Context) -> None:
     lab_edits.register(app, study)
     lab_result.register(app, context)
 
+    app.clientside_callback(
+        ClientsideFunction("lab", "tab"),
+        Output("lab-page", "data"),
+        Input("url", "pathname"),
+        State("lab-page", "data"),
+    )
+
     @app.callback(
         Output("lab-recalled", "data"),
         Input("url", "pathname"),
+        Input("lab-page", "data"),  # waits for the name of the tab
         State("url", "search"),
-        State("lab-page", "data"),
     )
-    def open_link(path: str | None, search: str | None, own: str | None) -> tuple[dict[str, Any], str]:
-        """Load the model while the visitor chooses, and show what the address asks for if the study has it."""
+    def open_link(path: str | None, own: str | None, search: str | None) -> tuple[dict[str, Any], str]:
+        """Load the model while the visitor chooses, and show what the address asks for if it is made or being made."""
         if page_path(path) != PATH:
             raise PreventUpdate
         context.jobs.prepare(study)
@@ -239,7 +246,7 @@ def followed(
 def recalled(
     context: Context, request: LabRequest, search: str | None, own: str | None = None
 ) -> tuple[dict[str, Any], str]:
-    """The store's data with the clips of a request that the study has, and ""; or how or why not to make them."""
+    """The store's data with the clips of a request that are made or being made, and ""; or how or why not to."""
     job = context.jobs.recall(context.study, request, own or "")
     data = {"jobs": [job.id] if job else [], "query": search or ""}
     return data, "" if job else _not_made(context, request)

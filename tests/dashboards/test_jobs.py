@@ -139,6 +139,33 @@ def test_a_page_has_one_clip_at_a_time(study: Study, start: Start) -> None:
     assert again.id != mine[0].id, "a cancelled clip is made anew"
 
 
+def test_a_page_takes_over_the_clip_that_its_address_asks_for(study: Study, start: Start) -> None:
+    lab = Waits()
+    jobs = start(lab)
+    first, waits = jobs.submit(study, ask("first"), "one"), jobs.submit(study, ask("waits"), "two")
+    assert lab.begun.acquire(timeout=SECONDS)
+    for made in (first, waits):
+        job = jobs.recall(study, made.request, "new")
+        assert job is not None and job.id == made.id
+    assert jobs.submit(study, ask("waits"), "new").id == waits.id, "and asks for it no second time"
+    jobs.cancel_page("new")
+    assert [job and job.state for job in map(jobs.get, (first.id, waits.id))] == ["rendering", "cancelled"]
+    lab.steps.release()
+
+
+def test_a_clip_that_two_pages_ask_for_is_made_until_neither_does(study: Study, start: Start) -> None:
+    lab = Waits()
+    jobs = start(lab)
+    shared = jobs.submit(study, ask("shared"), "one")
+    assert lab.begun.acquire(timeout=SECONDS)
+    assert jobs.submit(study, ask("shared"), "two").id == shared.id
+    jobs.submit(study, ask("another"), "one")
+    assert (job := jobs.get(shared.id)) is not None and job.state == "rendering"
+    jobs.submit(study, ask("a third"), "two")
+    assert (job := jobs.get(shared.id)) is not None and job.state == "cancelled"
+    lab.steps.release()
+
+
 def test_the_model_is_loaded_once_before_the_first_job(study: Study, start: Start) -> None:
     lab = Waits()
     jobs = start(lab)

@@ -134,14 +134,14 @@ def test_what_is_wrong_in_an_address_is_told_and_the_rest_is_shown(
 
 def test_a_link_shows_a_clip_that_the_study_has(app: dash.Dash, pages: Context) -> None:
     open_link = callback(app, lab, "open_link")
-    data, status = open_link("/lab", "?prompt=held", "page")
+    data, status = open_link("/lab", "page", "?prompt=held")
     assert data["query"] == "?prompt=held" and status == ""
     result = shown(app, data)
     assert json.loads(result["sides"])["sides"][0]["name"] == "unedited"
     assert (result["link"], result["link hidden"]) == ("/lab?prompt=held&seed=0", False)
-    assert open_link("/lab", "?prompt=new", "page") == ({"jobs": [], "query": "?prompt=new"}, lab.NOT_MADE)
+    assert open_link("/lab", "page", "?prompt=new") == ({"jobs": [], "query": "?prompt=new"}, lab.NOT_MADE)
     with pytest.raises(PreventUpdate):
-        open_link("/features", "", "page")
+        open_link("/features", "page", "")
 
 
 def test_a_clip_that_is_too_long_is_told(study: Study) -> None:
@@ -235,7 +235,7 @@ def test_what_is_impossible_is_told_at_once_and_never_queued(
 ) -> None:
     said = "This clip cannot be made. Block tf99 does not exist."
     query = "?prompt=impossible"
-    assert callback(app, lab, "open_link")("/lab", query, "page") == ({"jobs": [], "query": query}, said)
+    assert callback(app, lab, "open_link")("/lab", "page", query) == ({"jobs": [], "query": query}, said)
     with pytest.raises(UserError, match="tf99"):
         lab.submitted(pages, LabRequest(prompt="impossible"), None)
     latest = {"jobs": ["1"], "query": "?prompt=x"}

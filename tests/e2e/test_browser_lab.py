@@ -132,11 +132,45 @@ def test_a_page_has_one_clip_however_often_it_is_asked_for(
         assert lab.begun == 2
         page.keyboard.press("g")
         expect(status).to_have_text("Denoising.")
-        other.goto(f"{address}/lab?prompt=a+song")
+        other.goto(f"{address}/lab?prompt=another+song")
         expect(other.locator("#lab-status")).to_contain_text("has not been made yet", timeout=WAIT_MS)
         other.keyboard.press("g")
         expect(other.locator("#lab-status")).to_have_text("Waiting: 1 clip is rendered first.")
         ending.click()
         expect(other.locator("#lab-status")).to_have_text("Denoising.")
+        page.close()
+        other.close()
+
+
+def test_a_clip_that_is_being_made_is_taken_over_by_whoever_opens_its_address(
+    organism_shared: AceStep15, browser: Browser, tmp_path: Path
+) -> None:
+    study, lab = lab_study(organism_shared, tmp_path / "lab"), Endless()
+    jobs = Jobs(lab=lab)
+    with closing(jobs), served(make_app(Context(study, jobs=jobs), LOCAL)) as address:
+        page, other = browser.new_page(), browser.new_page()
+        page.set_default_timeout(WAIT_MS)
+        status, elsewhere = page.locator("#lab-status"), other.locator("#lab-status")
+        page.goto(f"{address}/lab?prompt=a+song")
+        expect(status).to_contain_text("has not been made yet", timeout=WAIT_MS)
+        page.keyboard.press("g")
+        expect(status).to_have_text("Denoising.")
+        page.get_by_role("link", name="Overview", exact=True).click()
+        expect(page.get_by_role("heading", name="Overview", level=1)).to_be_visible()
+        page.go_back()
+        expect(status).to_have_text("Denoising.")
+        page.reload()
+        expect(status).to_have_text("Denoising.")
+        other.goto(page.url)
+        expect(elsewhere).to_have_text("Denoising.")
+        page.locator("#lab-prompt").fill("another song")
+        page.locator("#lab-render").click()
+        expect(status).to_have_text("Waiting: 1 clip is rendered first.")
+        other.reload()
+        expect(elsewhere).to_have_text("Denoising.")
+        other.locator("#lab-cancel").click()
+        expect(elsewhere).to_have_text("Cancelled.")
+        expect(status).to_have_text("Denoising.")
+        assert lab.begun == 2
         page.close()
         other.close()
