@@ -108,7 +108,7 @@ class Jobs:
             return joined or self._add(job, self._to_render)
 
     def recall(self, study: Study, request: LabRequest, page: str = "") -> Job | None:
-        """Return the job of a clip that is being made, or that the study has already, which judges then hear; or None."""
+        """Return the job of a clip that is being made, or that the study has, which judges then hear; or None."""
         with self._changed:
             if (joined := self._joined(study, request, page)) is not None:
                 return joined
