@@ -322,8 +322,7 @@ def _problem(study_path: Path, name: str, version: Identity) -> str | None:
         return f"{fault}."
     # An autoencoder whose result is damaged is never replaced: nobody knows what that would be.
     how = "delete it, and compute it again with" if kind == "sae" else "compute it again with"
-    options = " and the options that it had" if kind == "sae" else ""
-    return f"{fault}: {how} `{command(study, kind, site)}`{options}."
+    return f"{fault}: {how} `{command(study, kind, site)}` and the options that it had."
 
 
 def _fault(result: xr.Dataset, kind: str) -> str:

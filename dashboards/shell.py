@@ -195,8 +195,8 @@ def register(app: dash.Dash, context: Context) -> None:
         page, query = _page(path), read_query(search)
         if lost := _lost(page, study, query):  # what else the URL asks for is of that result
             other = shown_name(study, page.kind)
-            instead = [f"Shown instead: {other}."] if other else []
-            return html.Div(remarks([*lost, *instead], LOST, "red"), className="lost")
+            instead = dmc.Text(f"Shown instead: {other}.", size="sm", mb="md", className="instead")
+            return html.Div([remarks(lost, LOST, "red"), instead if other else None], className="lost")
         asked = unknown_parts(page.choices(context, query), read_parts(search))
         if page_path(path) != page.path:
             asked = [

@@ -1,5 +1,6 @@
 """What a page shows in place of its results while there is none that can be shown."""
 
+from dash import html
 from dash.development.base_component import Component
 
 from dashboards.components.text import empty_state
@@ -13,6 +14,6 @@ def no_results(study: Study, kind: str, what: str, then: str, made: str = "") ->
     `what` is said if there is none at all, and `made` is its command, by default the usual one; the sentence on a
     damaged result names its own.
     """
-    if faults := unusable(study, kind):
-        return empty_state(faults, then)
-    return empty_state([what], then, made or command(study, kind))
+    faults = unusable(study, kind)
+    why = empty_state(faults, then) if faults else empty_state([what], then, made or command(study, kind))
+    return html.Div(why, className="no-results")

@@ -233,7 +233,8 @@ def register(app: dash.Dash, study: Study) -> None:
             raise PreventUpdate
         try:
             content = base64.b64decode(contents.partition(",")[2], validate=True)
-            imported = import_notes(study.path, content, sae_names(study))
+            saes = {name: load_result(study, f"sae-{name}").sizes["feature"] for name in sae_names(study)}
+            imported = import_notes(study.path, content, saes)
         except (UserError, ValueError) as error:
             said = str(error) if isinstance(error, UserError) else "The file could not be read."
             return refusal(f"Nothing imported: {said}"), None, no_update

@@ -12,7 +12,7 @@ from dash.exceptions import PreventUpdate
 from analyses.sae.pairs import By, Pairs
 from cache.errors import UserError
 from dashboards.components.no_results import no_results
-from dashboards.components.text import panel
+from dashboards.components.text import empty_state, panel
 from dashboards.context import Context
 from dashboards.feature_browser import browser_frame
 from dashboards.feature_pairs import matched_pairs
@@ -48,7 +48,8 @@ def layout(context: Context, query: Query) -> Component:
     if len(names) < 2:
         what = "There are no two sparse autoencoders to compare."
         then = "This page matches the features of two autoencoders, such as of two seeds or sites."
-        return no_results(study, "sae", what, then, command(study, "sae") + " --seed 1")
+        made = command(study, "sae") + " --seed 1"
+        return empty_state([what], then, made) if names else no_results(study, "sae", what, then, made)
     name, other, by = _asked(study, query)
     choices = [{"value": each, "label": each} for each in names]
     controls = [

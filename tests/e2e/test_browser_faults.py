@@ -127,6 +127,17 @@ def served_again(app: dash.Dash, url: str) -> Iterator[None]:
         again.close()
 
 
+def test_a_page_that_lacks_something_else_also_names_the_damaged_result(page: Page, study: Study) -> None:
+    with served(create_app(study.path)) as url:
+        page.goto(f"{url}/comparison?result=steps")
+        expect(page.get_by_text("Nothing to compare with yet.")).to_be_visible()
+        expect(page.locator(".lost")).to_contain_text("patching-steps.nc")
+        expect(page.locator(".lost .remarks")).to_be_visible()
+        expect(page.locator(".lost .instead")).to_be_hidden()
+        page.goto(f"{url}/patching?result=steps")
+        expect(page.locator(".lost .instead")).to_be_visible()
+
+
 def test_a_stopped_server_has_a_banner_that_goes_away(page: Page, study: Study) -> None:
     app = create_app(study.path)
     with served(app) as url:

@@ -40,7 +40,7 @@ def import_file(
     allow_store: AllowStore = False,
 ) -> None:
     """Write what a CSV file has into a study; replaced labels and notes are kept as earlier ones."""
-    from analyses.sae.names import sae_names
+    from analyses.sae.names import load_sae, sae_names
     from cache.opening import read_file
     from workbench.studies.feature_notes_csv import MOST_BYTES, import_notes, imported_sentence
     from workbench.text_files import no_file
@@ -49,5 +49,6 @@ def import_file(
         raise UserError(no_file(file))
     study = open_study(study_folder, allow_store)
     content = read_file(file.parent, file.name, MOST_BYTES)
-    imported = import_notes(study.path, content, sae_names(study))
+    saes = {name: load_sae(study, name).config.d_sae for name in sae_names(study)}
+    imported = import_notes(study.path, content, saes)
     output.print(f"{study_folder}: {imported_sentence(imported)}", soft_wrap=True)

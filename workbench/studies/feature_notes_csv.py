@@ -3,7 +3,7 @@
 import csv
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -52,7 +52,7 @@ def notes_csv(study: Path, sae: str | None = None) -> str:
     return text.getvalue()
 
 
-def import_notes(study: Path, content: bytes, saes: Sequence[str]) -> Imported:
+def import_notes(study: Path, content: bytes, saes: Mapping[str, int]) -> Imported:
     """Write the labels, notes and stars in a CSV file, and add its features to sets; empty cells change nothing.
 
     Replaced labels and notes are kept as earlier ones. A row with the hash of weights is of the autoencoder that had
@@ -61,7 +61,7 @@ def import_notes(study: Path, content: bytes, saes: Sequence[str]) -> Imported:
     Args:
         study: the study folder.
         content: the file, in UTF-8, with the columns `sae`, `feature`, and any of the others of `COLUMNS`.
-        saes: the study's autoencoders.
+        saes: how many features the study's autoencoders have, by name.
 
     Raises:
         UserError: for another file; the sentence names the line. Then nothing is written.
@@ -77,7 +77,7 @@ def import_notes(study: Path, content: bytes, saes: Sequence[str]) -> Imported:
                 f"{', '.join(names)[:200] or 'none'}."
             )
         weights = {sae: weights_of(study, sae) for sae in saes}
-        features = [_row(row, lines.line_num, weights) for row in lines]
+        features = [_row(row, lines.line_num, weights, saes) for row in lines]
     except UnicodeDecodeError as error:
         raise UserError("The CSV file is not text in UTF-8. Save it as CSV in UTF-8.") from error
     except csv.Error as error:
@@ -97,8 +97,10 @@ def imported_sentence(imported: Imported) -> str:
     return said
 
 
-def _row(row: dict[str | None, str | None], line: int, weights: dict[str, str]) -> Noted:
-    """Return what a row says; `weights` are the hashes of the study's autoencoders, by name."""
+def _row(
+    row: dict[str | None, str | None], line: int, weights: Mapping[str, str], sizes: Mapping[str, int]
+) -> Noted:
+    """Return what a row says; `weights` are the hashes of the study's autoencoders, and `sizes` their features."""
     if None in row or None in row.values():
         raise UserError(f"Line {line} of the CSV file has another number of cells than the first line.")
     cells = {name: unprotected(cell) for name, cell in row.items() if name and cell is not None}
@@ -115,6 +117,10 @@ def _row(row: dict[str | None, str | None], line: int, weights: dict[str, str]) 
         raise UserError(
             f"Line {line} of the CSV file has the weights '{own[:20]}', which are not a hash of {DIGITS} digits. Leave "
             "the cell empty for the weights that the study has."
+        )
+    if own in ("", weights[sae]) and int(feature) >= sizes[sae]:
+        raise UserError(
+            f"Line {line} of the CSV file has the feature {feature}; {sae} has those from 0 to {sizes[sae] - 1}."
         )
     try:
         fields = {field: checked(field, cells[field]) for field in FIELDS if cells.get(field, "").strip()}

@@ -13,6 +13,7 @@ from workbench.studies import feature_notes as notes
 from workbench.studies.feature_notes_csv import import_notes, notes_csv
 
 SAE = "tf3.cross_attn"
+SAES = {SAE: 48}
 HOSTILE = '=HYPERLINK("http://a")'
 
 
@@ -119,11 +120,11 @@ def test_notes_go_to_csv_and_back(tmp_path: Path) -> None:
     assert f"\n{SAE},0,\"'=HYPERLINK" in content, "no formula"
     assert f"\n{SAE},9,,,,'=late; loud,\n" in content
     assert notes_csv(first, "another") == content.partition("\n")[0] + "\n"
-    assert import_notes(second, content.encode(), [SAE]) == (2 * len(texts) + 1 + 4, 0)
+    assert import_notes(second, content.encode(), SAES) == (2 * len(texts) + 1 + 4, 0)
     assert notes.read_everything(second) == notes.read_everything(first)
-    assert import_notes(second, content.encode(), [SAE]) == (0, 0)
+    assert import_notes(second, content.encode(), SAES) == (0, 0)
     with pytest.raises(UserError, match="at most"):
-        import_notes(second, f"sae,feature,sets\n{SAE},7,{';'.join(map(str, range(201)))}\n".encode(), [SAE])
+        import_notes(second, f"sae,feature,sets\n{SAE},7,{';'.join(map(str, range(201)))}\n".encode(), SAES)
 
 
 def train_again(study: Path, weights: bytes) -> None:
@@ -159,10 +160,10 @@ def test_notes_from_csv_are_of_the_weights_in_it(tmp_path: Path) -> None:
     assert f"{SAE},3,drums,,,loud,{had}\n" in content
     train_again(tmp_path, b"second")
     (tmp_path / notes.FILE).unlink()
-    assert import_notes(tmp_path, content.encode(), [SAE]) == (2, 1)
+    assert import_notes(tmp_path, content.encode(), SAES) == (2, 1)
     assert (notes.read_all(tmp_path, SAE), notes_csv(tmp_path)) == ({}, content)
     taken_over = content.replace(had, "")
-    assert import_notes(tmp_path, taken_over.encode(), [SAE]) == (2, 0)
+    assert import_notes(tmp_path, taken_over.encode(), SAES) == (2, 0)
     assert (notes.read_all(tmp_path, SAE), notes.read_set(tmp_path, "loud", SAE)) == (
         {3: {"label": "drums"}},
         [3],
@@ -173,7 +174,7 @@ def test_a_star_of_0_is_none(tmp_path: Path) -> None:
     notes.write(tmp_path, SAE, 3, "star", "1")
     notes.write(tmp_path, SAE, 5, "star", "1")
     rows = b"sae,feature,star\ntf3.cross_attn,3,0\ntf3.cross_attn,4,1\ntf3.cross_attn,5,\n"
-    assert import_notes(tmp_path, rows, [SAE]) == (2, 0)
+    assert import_notes(tmp_path, rows, SAES) == (2, 0)
     assert notes.read_all(tmp_path, SAE) == {4: {"star": "1"}, 5: {"star": "1"}}
 
 
@@ -183,6 +184,7 @@ def test_a_star_of_0_is_none(tmp_path: Path) -> None:
         (b"a,b\n1,2\n", "columns"),
         (b"sae,feature,label\ntf3.cross_attn,1,fine\nother,1,x\n", "Line 3.*'other'"),
         (b"sae,feature,label\ntf3.cross_attn,-1,x\n", "Line 2.*'-1'"),
+        (b"sae,feature,label\ntf3.cross_attn,47,x\ntf3.cross_attn,48,x\n", "Line 3.*48; .* from 0 to 47"),
         (b"sae,feature,label\ntf3.cross_attn,1,x\ntf3.cross_attn,1\n", "Line 3.*cells"),
         (b"sae,feature,label\ntf3.cross_attn,1,a\x01\n", "Line 2.*control"),
         (b"sae,feature,note\ntf3.cross_attn,1," + b"x" * 200_000 + b"\n", "Line 2"),
@@ -194,7 +196,7 @@ def test_a_star_of_0_is_none(tmp_path: Path) -> None:
 )
 def test_a_wrong_csv_file_writes_nothing(tmp_path: Path, content: bytes, said: str) -> None:
     with pytest.raises(UserError, match=said):
-        import_notes(tmp_path, content, [SAE])
+        import_notes(tmp_path, content, SAES)
     assert notes.read_everything(tmp_path) == []
 
 
