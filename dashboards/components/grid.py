@@ -17,6 +17,7 @@ THEME = {
 
 OPTIONS = {
     "theme": THEME,
+    "rowHeight": 31,  # measured otherwise, which is wrong in a table that is hidden at first
     "rowSelection": {"mode": "singleRow", "checkboxes": False, "enableClickSelection": True},
     "tooltipShowDelay": 300,
     "suppressFieldDotNotation": True,  # concept names may contain dots

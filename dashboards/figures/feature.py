@@ -96,18 +96,16 @@ def draw_screen(table: pd.DataFrame) -> go.Figure:
     lower = max(60, 17 * len(scores))  # pixels
     whole = UPPER + GAP + lower
     above, below = [1 - UPPER / whole, 1.0], [0.0, lower / whole]
-    left, right, all_across = [0.0, 0.43], [0.57, 1.0], [0.0, 1.0]
+    left, right, beside = [0.0, 0.4], [0.6, 1.0], [0.4, 1.0]  # beside the names of concept values
     axes = {
         **_axes("", left, above, *_histogram_axes()),
         **_axes("2", right, above, *_profile_axes()),
-        **_axes(
-            "3", all_across, below, *_score_axes(scores)
-        ),  # the names of concept values need the full width
+        **_axes("3", beside, below, *_score_axes(scores)),
     }
     titles = [
         _title("positive activations", left, above),
         _title("mean activation by step", right, above),
-        _title(title, all_across, below),
+        _title(title, beside, below),
     ]
     layout = {**common_layout(whole + 80), "margin": {"l": 8, "r": 8, "t": 32, "b": 8}, "bargap": 0.25}
     return go.Figure(
@@ -151,7 +149,7 @@ def _axis_title(text: str) -> dict[str, Any]:
 
 
 def _histogram_axes() -> tuple[dict[str, Any], dict[str, Any]]:
-    return {**_axis_title("activation"), "nticks": 4, "tickangle": 0}, _axis_title("tokens")
+    return {**_axis_title("activation"), "nticks": 3, "tickangle": 0}, _axis_title("tokens")
 
 
 def _histogram(panel: pd.DataFrame) -> dict[str, Any]:
