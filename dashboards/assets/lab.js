@@ -30,6 +30,11 @@
       const none = window.dash_clientside.no_update;
       return asked.jobs.length ? [none, none] : [recalled, said || none];
     },
+    // What is said of a strength or a switch of a clip that has been made, if it is moved while the server is away.
+    async moved(_strengths, _switches, asked) {
+      const isLost = asked && asked.jobs.length && !(await window.workbench.responds());
+      return isLost ? LATER : window.dash_clientside.no_update;
+    },
     // Whether nothing more will become of the page's latest job, given the last one that is over.
     isOver: (asked, over) => !asked || !asked.jobs.length || asked.jobs[asked.jobs.length - 1] === over,
     // The step of the slider of a strength, by the method that steers through the prompt.
@@ -38,7 +43,7 @@
 
   let asked = false; // a person has asked for a clip that has not been heard yet
 
-  let isLost = false; // it was asked for while the server did not respond
+  // It is asked for again by unanswered.js.
   const LATER = "The dashboard is not responding. This clip will be rendered as soon as it responds.";
 
   const isText = (element) =>
@@ -67,20 +72,11 @@
     if (event.target.closest("#lab-render")) {
       asked = true;
       window.workbench.responds().then((does) => {
-        isLost = !does;
-        if (isLost) {
+        if (!does) {
           window.dash_clientside.set_props("lab-status", { children: LATER });
         }
       });
     }
-  });
-
-  document.addEventListener("reconnected", () => {
-    const button = document.getElementById("lab-render");
-    if (isLost && button) {
-      button.click();
-    }
-    isLost = false;
   });
 
   const cards = () => [...document.querySelectorAll("#lab-edits .lab-card")];

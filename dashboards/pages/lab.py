@@ -105,6 +105,10 @@ def choices(context: Context, query: Query) -> dict[str, list[str]]:
     return {name: [query[name]] if name in query else [] for name in names}
 
 
+_MOVED = [
+    Input({"type": "lab-field", "edit": ALL, "field": "strength"}, "value"),
+    Input({"type": "lab-switch", "edit": ALL, "field": "on"}, "checked"),
+]
 _CLIP = [State(f"lab-{name}", "value") for name in lab_clip.FIELDS]
 _EDITS = [
     State({"type": "lab-field", "edit": ALL, "field": ALL}, "value"),
@@ -166,6 +170,14 @@ def register(app: dash.Dash, context: Context) -> None:
         Input("lab-asked", "data"),
     )
 
+    app.clientside_callback(
+        ClientsideFunction("lab", "moved"),
+        Output("lab-status", "children", allow_duplicate=True),
+        *_MOVED,
+        State("lab-asked", "data"),
+        prevent_initial_call=True,
+    )
+
     @app.callback(
         Output("lab-asked", "data"),
         Output("url", "search", allow_duplicate=True),
@@ -173,8 +185,7 @@ def register(app: dash.Dash, context: Context) -> None:
         Output("lab-error-holder", "hidden"),
         Output("lab-error", "title"),
         Input("lab-render", "n_clicks"),
-        Input({"type": "lab-field", "edit": ALL, "field": "strength"}, "value"),
-        Input({"type": "lab-switch", "edit": ALL, "field": "on"}, "checked"),
+        *_MOVED,
         *_CLIP,
         *_EDITS,
         State("lab-asked", "data"),

@@ -1,21 +1,26 @@
 """The dashboard in a real browser below a proxy's prefix, with damaged files, and while its server is stopped."""
 
 import http.client
+import json
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import dash
 import pytest
 from playwright.sync_api import Dialog, FilePayload, Page, expect
 
-from dashboards.address import Address
-from dashboards.app import create_app
+from dashboards.address import LOCAL, Address
+from dashboards.app import create_app, make_app
+from dashboards.context import Context
+from dashboards.jobs import Jobs
 from dashboards.server import make_server, open_socket
 from tests.dashboards.served import served
+from tests.dashboards.synthetic_steering import PACK
 from tests.dashboards.synthetic_study import make_study
+from tests.dashboards.test_lab_page import Instant
 from workbench.studies.feature_notes import read_all, read_set
 from workbench.studies.study import Study
 
@@ -161,6 +166,26 @@ def test_a_clip_asked_for_while_the_server_is_stopped_is_asked_for_when_it_is_ba
     with served_again(app, url):
         page.wait_for_url("**/lab?prompt=*")
         expect(page.locator("#connection")).to_have_count(0)
+
+
+def test_a_strength_moved_while_the_server_is_stopped_is_rendered_when_it_is_back(
+    page: Page, study: Study
+) -> None:
+    edits = json.dumps([{"kind": "steer", "pack": PACK, "strength": 1.6}])
+    status, names = page.locator("#lab-status"), page.locator("#lab-players .ab-name")
+    with closing(Jobs(lab=Instant())) as jobs:
+        app = make_app(Context(study, jobs=jobs), LOCAL)
+        with served(app) as url:
+            page.goto(f"{url}/lab?clip=1&edits={quote(edits)}")
+            expect(status).to_contain_text("This clip has not been made yet")
+            page.keyboard.press("g")
+            expect(status).to_have_text("Ready to be heard.")
+        page.locator("#lab-edits [role=slider]").press("ArrowRight")
+        expect(status).to_contain_text("will be rendered as soon as it responds")
+        expect(page.locator("#connection")).to_be_visible()
+        with served_again(app, url):
+            expect(names).to_have_text(["unedited", f"{PACK} × 1.6", f"{PACK} × 1.7"])
+            expect(status).to_have_text("Ready to be heard.")
 
 
 def test_what_is_chosen_while_the_server_is_stopped_is_shown_when_it_is_back(
