@@ -1,7 +1,7 @@
 """The lab: renders requests with one model, stores the clips as runs of the study, and has judges hear them."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from analyses.execution import Unit, Worker
@@ -10,12 +10,13 @@ from analyses.lab.facts import facts_of, record_facts, recorded_facts
 from analyses.lab.request import LabRequest, check_duration
 from analyses.lab.scores import DISTANCE, Score, Scores, judges_of, readings
 from cache.errors import UserError
-from workbench.engine.edits import Run
+from workbench.engine.edits import Edit, Run
 from workbench.engine.runs import Clip
+from workbench.engine.sites import Site
 from workbench.engine.windows import check_segments
 from workbench.models import located
 from workbench.models.base import AudioDiffusionModel
-from workbench.models.checks import check_edit, check_runs
+from workbench.models.checks import check_edit, check_runs, site_tokens
 from workbench.models.reference import ModelReference
 from workbench.scorers import Scorer, load_scorer, score_key
 from workbench.scorers.distances import Distance, load_distance
@@ -93,6 +94,13 @@ class Lab:
             sigmas = model.sigmas(store.settings)
             for edit in dict.fromkeys(run.nested_edits):
                 check_edit(model, edit, store.settings, sigmas)
+            # The tokens of the conditioning are counted by `render`, as the text encoder would have to run.
+            known = [
+                edit
+                for edit in run.nested_edits
+                if not any(site.on_conditioning for site in edit.value_sites)
+            ]
+            check_tokens(known, site_tokens(model, [run], store.settings))
 
     def render(self, study: Study, request: LabRequest, report: Report) -> Rendered:
         """Generate what the study does not have of a request, and return its clips.
@@ -110,6 +118,7 @@ class Lab:
         )
         if missing:
             model = self.load(study, report)
+            check_tokens(runs[1].nested_edits, site_tokens(model, [runs[1]], store.settings))
             check_runs(model, [runs[1]], store.settings)
             check_segments(model.plan([runs[1]], store.settings).edits)
 
@@ -154,6 +163,19 @@ class Lab:
                 except UserError as error:
                     notes.append(f"There are no scores by {name}: {error}")
         return {name: self._judges[name] for name in judges_of(study) if name in self._judges}, notes
+
+
+def check_tokens(edits: Iterable[Edit], n_tokens: Callable[[Site], int]) -> None:
+    """Raise UserError for an edit of tokens that its sites, of `n_tokens` each, do not have."""
+    for edit in edits:
+        if edit.window.tokens is None:
+            continue
+        first, last = edit.window.tokens
+        most = max(map(n_tokens, edit.value_sites)) - 1
+        if last > most:
+            raise UserError(
+                f"{edit.described} must have tokens from 0 to {most}, as the clip has no others; got {first} to {last}."
+            )
 
 
 def plan(

@@ -1,7 +1,7 @@
 """Check before a run that a model can do what is asked: captures, edits, the clips of a batch."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from cache.errors import UserError
 from cache.wording import quoted
@@ -64,7 +64,17 @@ def check_runs(model: Architecture, runs: Sequence[Run], settings: GenerationSet
     if not edits:
         return
     model.check_settings(settings)
-    read = [run.clip for edit in edits for run in edit.runs]
+    sigmas = model.sigmas(settings)
+    for edit in edits:
+        check_edit(model, edit, settings, sigmas)
+    check_windows(edits, sigmas, model.passes(settings), site_tokens(model, runs, settings))
+
+
+def site_tokens(
+    model: Architecture, runs: Sequence[Run], settings: GenerationSettings
+) -> Callable[[Site], int]:
+    """Return what gives the number of tokens of a site in a batch of runs and the clips that their edits read."""
+    read = [source.clip for run in runs for edit in run.nested_edits for source in edit.runs]
     clips = [clip for clip in (*(run.clip for run in runs), *read) if isinstance(clip, Clip)]
 
     def n_tokens(site: Site) -> int:
@@ -73,10 +83,7 @@ def check_runs(model: Architecture, runs: Sequence[Run], settings: GenerationSet
         every = batch_tokens(model.conditionings(clips, settings))
         return len(range(every)[model.reads(site.block)])
 
-    sigmas = model.sigmas(settings)
-    for edit in edits:
-        check_edit(model, edit, settings, sigmas)
-    check_windows(edits, sigmas, model.passes(settings), n_tokens)
+    return n_tokens
 
 
 def check_edit(

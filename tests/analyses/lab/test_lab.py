@@ -196,6 +196,16 @@ def test_a_block_that_there_is_not_is_refused_as_soon_as_the_model_is_loaded(lab
     lab.check(study, asked(*EDITS))
 
 
+@pytest.mark.parametrize("edit", [EDITS[1], EDITS[2], EDITS[3]], ids=lambda edit: edit["kind"])
+def test_tokens_that_the_clip_does_not_have_are_refused_as_soon_as_the_model_is_loaded(
+    lab: Lab, study: Study, edit: dict[str, Any]
+) -> None:
+    last = 24
+    lab.check(study, asked({**edit, "tokens": [5, last]}))
+    with pytest.raises(UserError, match=f"must have tokens from 0 to {last}, as .*; got 5 to {last + 1}"):
+        lab.check(study, asked({**edit, "tokens": [5, last + 1]}))
+
+
 def test_a_prompt_is_switched_for_the_last_steps(study: Study, organism_shared: AceStep15) -> None:
     for strength, prompt, steps in ((3.0, OTHER, (1, 3)), (-1.0, PROMPT, (3, 3))):
         _, (_, run) = plan(study, asked({**OTHERS[3], "strength": strength}), organism_shared)
@@ -236,7 +246,14 @@ def test_every_judge_hears_both_clips(
         ({"kind": "ablate", "sites": ["tf99.mlp"]}, "Block tf99 does not exist"),
         ({"kind": "ablate", "sites": ["door"]}, "'door' is not a site"),
         ({"kind": "ablate", "sites": []}, "must have at least one site"),
-        ({"kind": "ablate", "sites": ["tf1.mlp"], "tokens": [9000, 9001]}, "acts on no token of this run"),
+        (
+            {"kind": "ablate", "sites": ["tf1.mlp"], "tokens": [9000, 9001]},
+            "at tf1.mlp must have tokens from 0 to 24",
+        ),
+        (
+            {"kind": "ablate", "sites": ["tf3.cross_attn.k"], "tokens": [0, 999]},
+            r"must have tokens from 0 to \d\d?, .*; got 0 to 999",
+        ),
         ({"kind": "ablate", "sites": ["tf1.mlp"], "method": "mean"}, "Give that prompt"),
         ({**EDITS[0], "segments": ["door"]}, "Unknown conditioning segment 'door'"),
         ({"kind": "steer", "pack": "../door"}, r"has no steering vector '../door' \(it has huge, mood\)"),
