@@ -184,6 +184,7 @@ def register(app: dash.Dash, context: Context) -> None:
         Output("lab-error", "children"),
         Output("lab-error-holder", "hidden"),
         Output("lab-error", "title"),
+        Output("lab-status", "children", allow_duplicate=True),
         Input("lab-render", "n_clicks"),
         *_MOVED,
         *_CLIP,
@@ -208,7 +209,7 @@ def register(app: dash.Dash, context: Context) -> None:
         elif not lab_result.is_change(latest, query):
             raise PreventUpdate
         try:
-            return (*submitted(context, request, latest, own), "", True, no_update)
+            return (*submitted(context, request, latest, own), "", True, no_update, no_update)
         except UserError as error:
             return _refused(error)
 
@@ -239,8 +240,8 @@ def register(app: dash.Dash, context: Context) -> None:
 
 
 def _refused(error: UserError) -> tuple[Any, ...]:
-    """What `render` returns for a request that is refused."""
-    return no_update, no_update, with_code(str(error)), False, lab_result.REFUSED
+    """What `render` returns for a request that is refused; the status may have said why already."""
+    return no_update, no_update, with_code(str(error)), False, lab_result.REFUSED, lab_result.NOT_RENDERED
 
 
 def followed(

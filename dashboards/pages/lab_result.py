@@ -45,6 +45,7 @@ SCORES_HELP = (
 )
 LINK_HELP = "Whoever opens it sees the same fields, and hears this clip if the study has it."
 REFUSED = "This cannot be rendered"
+NOT_RENDERED = "Not rendered."
 NOT_SCORED = "This cannot be scored"
 NO_RECORDING = "This cannot be shown"
 NOT_SHOWN = "Not shown."
@@ -235,7 +236,7 @@ def _status(context: Context, job: Job) -> str:
     texts = {
         "scoring": "Ready to be heard. Judges are listening.",
         "done": "Ready to be heard.",
-        "failed": "Ready to be heard, but not scored." if job.rendered else "Not rendered.",
+        "failed": "Ready to be heard, but not scored." if job.rendered else NOT_RENDERED,
     }
     return texts.get(job.state, f"{job.message}.")
 

@@ -76,9 +76,10 @@ def test_edit_render_and_hear(
         page.goto(
             f"{address}/lab?clip=1&edits={quote(json.dumps([{'kind': 'ablate', 'sites': ['tf99.mlp']}]))}"
         )
-        expect(page.locator(".lab-card")).to_have_count(1)
+        expect(page.locator("#lab-status")).to_contain_text("Block tf99 does not exist")
         page.keyboard.press("g")
         expect(page.locator("#lab-error")).to_contain_text("Block tf99 does not exist")
+        expect(page.locator("#lab-status")).to_have_text("Not rendered.")
         page.close()
         assert faults == []
 
