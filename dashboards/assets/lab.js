@@ -46,6 +46,14 @@
   // It is asked for again by unanswered.js.
   const LATER = "The dashboard is not responding. This clip will be rendered as soon as it responds.";
 
+  // Nothing is rendered for a strength that was moved back meanwhile: what is said of the clip is asked for again.
+  document.addEventListener("reconnected", () => {
+    const status = document.getElementById("lab-status");
+    if (status && status.textContent === LATER) {
+      window.dash_clientside.set_props("lab-tick", { n_intervals: 0 });
+    }
+  });
+
   const isText = (element) =>
     element.isContentEditable || element.matches("textarea, select, input:not([type=checkbox]):not([type=range])");
   const acts = (element) => element.matches("button, a, [role=slider], [role=switch], [role=combobox], input");

@@ -188,6 +188,25 @@ def test_a_strength_moved_while_the_server_is_stopped_is_rendered_when_it_is_bac
             expect(status).to_have_text("Ready to be heard.")
 
 
+def test_a_strength_moved_back_while_the_server_is_stopped_is_not_waited_for(
+    page: Page, study: Study
+) -> None:
+    edits = json.dumps([{"kind": "steer", "pack": PACK, "strength": 1.6}])
+    status, slider = page.locator("#lab-status"), page.locator("#lab-edits [role=slider]")
+    with closing(Jobs(lab=Instant())) as jobs:
+        app = make_app(Context(study, jobs=jobs), LOCAL)
+        with served(app) as url:
+            page.goto(f"{url}/lab?prompt=held&edits={quote(edits)}")
+            expect(status).to_have_text("Ready to be heard.")
+        slider.press("ArrowRight")
+        expect(status).to_contain_text("will be rendered as soon as it responds")
+        slider.press("ArrowLeft")
+        expect(page.locator("#connection")).to_be_visible()
+        with served_again(app, url):
+            expect(page.locator("#connection")).to_have_count(0)
+            expect(status).to_have_text("Ready to be heard.")
+
+
 def test_what_is_chosen_while_the_server_is_stopped_is_shown_when_it_is_back(
     page: Page, study: Study
 ) -> None:
