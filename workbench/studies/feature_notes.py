@@ -331,6 +331,9 @@ def _read(study: Path, asked: str, *values: str | int) -> list[Any]:
     if _size(study) is None:
         return []
     with _opened(study, "ro") as file:
+        if not _tables_of(file):  # whoever writes for the first time has made the file, and nothing in it yet
+            return []
+        _check(study, file)
         return file.execute(asked, values).fetchall()
 
 
@@ -361,8 +364,6 @@ def _opened(study: Path, mode: str) -> Iterator[sqlite3.Connection]:
         with closing(sqlite3.connect(address, uri=True, timeout=_WAIT_SECONDS, isolation_level=None)) as file:
             file.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 4 * max(LONGEST.values()) + 1000)
             file.execute("PRAGMA trusted_schema = OFF")
-            if mode == "ro":
-                _check(study, file)
             yield file
     except sqlite3.OperationalError as error:
         raise UserError(
@@ -375,9 +376,13 @@ def _opened(study: Path, mode: str) -> Iterator[sqlite3.Connection]:
 
 def _check(study: Path, file: sqlite3.Connection) -> None:
     """Raise UserError unless the file has these tables and nothing else, such as a trigger."""
-    made = file.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
-    if sorted(sql for (sql,) in made) != sorted(_TABLES):
+    if sorted(_tables_of(file)) != sorted(_TABLES):
         raise _damaged(study)
+
+
+def _tables_of(file: sqlite3.Connection) -> list[str]:
+    """Return the statements that made what the file has."""
+    return [sql for (sql,) in file.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL")]
 
 
 def _size(study: Path) -> int | None:

@@ -105,6 +105,14 @@ def test_sets_have_features_of_autoencoders(tmp_path: Path) -> None:
     assert notes.read_set(tmp_path, "loud", SAE) == [3, 5], "undone"
 
 
+def test_a_file_that_is_being_made_has_nothing_yet(tmp_path: Path) -> None:
+    with notes._writing(tmp_path):
+        assert (tmp_path / notes.FILE).exists()
+        assert notes.read_feature(tmp_path, SAE, 5)["label"] == notes.Entry()
+        assert notes.read_everything(tmp_path) == []
+    assert notes.read_everything(tmp_path) == []
+
+
 def test_notes_go_to_csv_and_back(tmp_path: Path) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
     first.mkdir()
