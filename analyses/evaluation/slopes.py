@@ -96,7 +96,8 @@ def _fitted(
         warnings.simplefilter("always")
         try:
             model = MixedLM(score[known] / spread, line, pair, exog_re=line, exog_vc=components)
-            fit = model.fit(reml=True, method=["lbfgs"])
+            # Where a variance is 0 the gradient does not vanish, and lbfgs may stop short of it; Powell needs none.
+            fit = model.fit(reml=True, method=["lbfgs", "powell"])
             slope, error = (float(values[1]) * spread / unit for values in (fit.fe_params, fit.bse_fe))
         except (np.linalg.LinAlgError, ValueError):  # nothing is left for the residual variance
             return NO_SLOPE._replace(status=SINGULAR), np.nan
