@@ -128,9 +128,8 @@ class Jobs:
 
     def _joined(self, study: Study, request: LabRequest, page: str) -> Job | None:
         """The job of a request that is not made yet, which a page asks for as well; the lock must be held."""
-        for job in self._jobs.values():
-            is_made = job.state not in ("waiting", "rendering")
-            if page and not is_made and (job.study, job.request) == (study, request):
+        for job in self._jobs.values() if page else ():
+            if job.state in ("waiting", "rendering") and (job.study, job.request) == (study, request):
                 return self._set(job.id, pages=job.pages | {page})
         return None
 

@@ -1,5 +1,4 @@
-// What is written on a feature's card: what could not be saved says so. Once the server
-// responds again, it is saved (unanswered.js).
+// What is written on a feature's card: what could not be saved says so; unanswered.js has it saved later.
 (function () {
   "use strict";
 

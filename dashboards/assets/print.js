@@ -56,7 +56,8 @@
     opened.forEach(close);
     for (const part of shrunk) part.style.width = part.style.zoom = "";
     line = null;
-    shrunk = opened = [];
+    shrunk = [];
+    opened = [];
   }
 
   window.addEventListener("beforeprint", before);

@@ -151,12 +151,12 @@ def register(app: dash.Dash, study: Study) -> None:
         _, name, feature = _asked(study, ctx.triggered_id, ctx.triggered)
         if _has_other_weights(study, name, read):
             return refusal(OTHER_WEIGHTS), *[no_update] * 3
-        shown = read_feature(study.path, name, feature)[field]
+        shown, read = read_feature(study.path, name, feature)[field], read or {}
         try:
-            written = write_on(read or {}, name, feature, field, value or "")
+            written = write_on(read, name, feature, field, value or "")
         except UserError as error:
             return refusal(f"Not saved: {error}"), *[no_update] * 3
-        now = {**_read(weights_of(study.path, name), (read or {}).get("card", ""), written.entry), "saved": 1}
+        now = {**_read(weights_of(study.path, name), read.get("card", ""), written.entry), "saved": 1}
         if written.entry == shown:
             return no_update, now, no_update, no_update
         return (

@@ -25,6 +25,7 @@ from workbench.studies.feature_notes import read_all, read_set
 from workbench.studies.study import Study
 
 SAE = "tf4.cross_attn"
+STEERED = quote(json.dumps([{"kind": "steer", "pack": PACK, "strength": 1.6}]))
 PREFIX = "/user/me/proxy/8050/"
 WAIT_MS = 30_000
 expect.set_options(timeout=WAIT_MS)
@@ -168,43 +169,44 @@ def test_a_clip_asked_for_while_the_server_is_stopped_is_asked_for_when_it_is_ba
         expect(page.locator("#connection")).to_have_count(0)
 
 
-def test_a_strength_moved_while_the_server_is_stopped_is_rendered_when_it_is_back(
-    page: Page, study: Study
-) -> None:
-    edits = json.dumps([{"kind": "steer", "pack": PACK, "strength": 1.6}])
-    status, names = page.locator("#lab-status"), page.locator("#lab-players .ab-name")
+@pytest.fixture
+def lab(study: Study) -> Iterator[dash.Dash]:
+    """A dashboard whose lab renders at once."""
     with closing(Jobs(lab=Instant())) as jobs:
-        app = make_app(Context(study, jobs=jobs), LOCAL)
-        with served(app) as url:
-            page.goto(f"{url}/lab?clip=1&edits={quote(edits)}")
-            expect(status).to_contain_text("This clip has not been made yet")
-            page.keyboard.press("g")
-            expect(status).to_have_text("Ready to be heard.")
-        page.locator("#lab-edits [role=slider]").press("ArrowRight")
-        expect(status).to_contain_text("will be rendered as soon as it responds")
-        expect(page.locator("#connection")).to_be_visible()
-        with served_again(app, url):
-            expect(names).to_have_text(["unedited", f"{PACK} × 1.6", f"{PACK} × 1.7"])
-            expect(status).to_have_text("Ready to be heard.")
+        yield make_app(Context(study, jobs=jobs), LOCAL)
+
+
+def test_a_strength_moved_while_the_server_is_stopped_is_rendered_when_it_is_back(
+    page: Page, lab: dash.Dash
+) -> None:
+    status, names = page.locator("#lab-status"), page.locator("#lab-players .ab-name")
+    with served(lab) as url:
+        page.goto(f"{url}/lab?clip=1&edits={STEERED}")
+        expect(status).to_contain_text("This clip has not been made yet")
+        page.keyboard.press("g")
+        expect(status).to_have_text("Ready to be heard.")
+    page.locator("#lab-edits [role=slider]").press("ArrowRight")
+    expect(status).to_contain_text("will be rendered as soon as it responds")
+    expect(page.locator("#connection")).to_be_visible()
+    with served_again(lab, url):
+        expect(names).to_have_text(["unedited", f"{PACK} × 1.6", f"{PACK} × 1.7"])
+        expect(status).to_have_text("Ready to be heard.")
 
 
 def test_a_strength_moved_back_while_the_server_is_stopped_is_not_waited_for(
-    page: Page, study: Study
+    page: Page, lab: dash.Dash
 ) -> None:
-    edits = json.dumps([{"kind": "steer", "pack": PACK, "strength": 1.6}])
     status, slider = page.locator("#lab-status"), page.locator("#lab-edits [role=slider]")
-    with closing(Jobs(lab=Instant())) as jobs:
-        app = make_app(Context(study, jobs=jobs), LOCAL)
-        with served(app) as url:
-            page.goto(f"{url}/lab?prompt=held&edits={quote(edits)}")
-            expect(status).to_have_text("Ready to be heard.")
-        slider.press("ArrowRight")
-        expect(status).to_contain_text("will be rendered as soon as it responds")
-        slider.press("ArrowLeft")
-        expect(page.locator("#connection")).to_be_visible()
-        with served_again(app, url):
-            expect(page.locator("#connection")).to_have_count(0)
-            expect(status).to_have_text("Ready to be heard.")
+    with served(lab) as url:
+        page.goto(f"{url}/lab?prompt=held&edits={STEERED}")
+        expect(status).to_have_text("Ready to be heard.")
+    slider.press("ArrowRight")
+    expect(status).to_contain_text("will be rendered as soon as it responds")
+    slider.press("ArrowLeft")
+    expect(page.locator("#connection")).to_be_visible()
+    with served_again(lab, url):
+        expect(page.locator("#connection")).to_have_count(0)
+        expect(status).to_have_text("Ready to be heard.")
 
 
 def test_what_is_chosen_while_the_server_is_stopped_is_shown_when_it_is_back(
