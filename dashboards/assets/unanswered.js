@@ -1,10 +1,12 @@
 // What the server did not answer is asked again once it responds: a control that was moved meanwhile, a button that was
-// pressed, a cell that was clicked. Of each only the last value, and nothing that has been answered since.
+// pressed, a cell that was clicked. Of each only the last value, and nothing that has been answered since. A request that
+// failed although the server responds, as when a network changed, is repeated once.
 (function () {
   "use strict";
 
   const AWAY = [502, 503, 504]; // what a proxy answers for a server that is away
   const unanswered = new Map(); // values by component and property, in the order in which they were asked for
+  const repeated = new Set(); // names of what was repeated and is not answered yet
   const send = window.fetch;
 
   // What changed, by component and property; all inputs of a callback that is called for the first time.
@@ -17,20 +19,34 @@
     return changed.filter(([, { property }]) => property !== "n_intervals"); // asked again anyway
   }
 
+  // Ask again for what is still unanswered.
+  function ask(names) {
+    const changed = names.filter((name) => unanswered.has(name)).map((name) => unanswered.get(name));
+    names.forEach((name) => unanswered.delete(name));
+    changed.forEach(({ id, property, value }) => window.dash_clientside.set_props(id, { [property]: value }));
+  }
+
   window.fetch = async function (address, options = {}) {
     if (options.method !== "POST" || !String(address).includes("_dash-update-component")) {
       return send.call(window, address, options);
     }
     const asked = changes(JSON.parse(options.body));
     asked.forEach(([name]) => unanswered.delete(name));
-    const keep = () => {
+    const keep = async () => {
       asked.forEach(([name, change]) => unanswered.set(name, change));
-      window.workbench.responds(); // the banner says so if it does not
+      // The banner says so if it does not.
+      if (await window.workbench.responds()) {
+        const names = asked.map(([name]) => name).filter((name) => !repeated.has(name));
+        names.forEach((name) => repeated.add(name));
+        ask(names);
+      }
     };
     try {
       const answer = await send.call(window, address, options);
       if (AWAY.includes(answer.status)) {
         keep();
+      } else {
+        asked.forEach(([name]) => repeated.delete(name));
       }
       return answer;
     } catch (error) {
@@ -40,8 +56,7 @@
   };
 
   document.addEventListener("reconnected", () => {
-    const changed = [...unanswered.values()];
-    unanswered.clear();
-    changed.forEach(({ id, property, value }) => window.dash_clientside.set_props(id, { [property]: value }));
+    repeated.clear();
+    ask([...unanswered.keys()]);
   });
 })();

@@ -10,7 +10,7 @@ from urllib.parse import quote, urlsplit
 
 import dash
 import pytest
-from playwright.sync_api import Dialog, FilePayload, Page, expect
+from playwright.sync_api import Dialog, FilePayload, Page, Route, expect
 
 from dashboards.address import LOCAL, Address
 from dashboards.app import create_app, make_app
@@ -27,6 +27,7 @@ from workbench.studies.study import Study
 SAE = "tf4.cross_attn"
 STEERED = quote(json.dumps([{"kind": "steer", "pack": PACK, "strength": 1.6}]))
 PREFIX = "/user/me/proxy/8050/"
+PROBES = "() => JSON.stringify(document.querySelector('#probes-graph .js-plotly-plot')._fullData[0].z)"
 WAIT_MS = 30_000
 expect.set_options(timeout=WAIT_MS)
 
@@ -213,12 +214,11 @@ def test_what_is_chosen_while_the_server_is_stopped_is_shown_when_it_is_back(
     page: Page, study: Study
 ) -> None:
     """A control, a row and a search; the page is then as if it had been opened so."""
-    drawn = "() => JSON.stringify(document.querySelector('#probes-graph .js-plotly-plot')._fullData[0].z)"
     app, features = create_app(study.path), page.context.new_page()
     with served(app) as url:
         page.goto(f"{url}/probes")
         expect(page.locator("#probes-graph .heatmaplayer").first).to_be_visible()
-        before = page.evaluate(drawn)
+        before = page.evaluate(PROBES)
         features.goto(f"{url}/features?sae={SAE}&feature=5")
         expect(features.get_by_label("Your label")).to_be_visible()
     page.locator("#probes-quantity").click()
@@ -231,12 +231,44 @@ def test_what_is_chosen_while_the_server_is_stopped_is_shown_when_it_is_back(
         expect(features.locator("#feature-numbers")).to_contain_text("feature8")
         expect(features.locator("#features-count")).to_contain_text(" of 48")
         expect(page.locator("#connection")).to_have_count(0)
-        page.wait_for_function(f"before => ({drawn})() !== before", arg=before)
-        after = page.evaluate(drawn)
+        page.wait_for_function(f"before => ({PROBES})() !== before", arg=before)
+        after = page.evaluate(PROBES)
         page.reload()
         expect(page.locator("#probes-graph .heatmaplayer").first).to_be_visible()
         expect(page.locator("#probes-quantity")).to_have_value("control")
-        assert page.evaluate(drawn) == after
+        assert page.evaluate(PROBES) == after
+
+
+@pytest.mark.parametrize("failures", [1, 2])
+def test_a_request_that_fails_while_the_server_responds_is_repeated_once(
+    page: Page, study: Study, failures: int
+) -> None:
+    asked = 0
+
+    def fail_first(route: Route) -> None:
+        nonlocal asked
+        if '"changedPropIds":["probes-quantity.value"]' not in (route.request.post_data or ""):
+            route.continue_()
+            return
+        asked += 1
+        if asked <= failures:
+            route.abort("internetdisconnected")
+        else:
+            route.continue_()
+
+    with served(create_app(study.path)) as url:
+        page.goto(f"{url}/probes")
+        expect(page.locator("#probes-graph .heatmaplayer").first).to_be_visible()
+        before = page.evaluate(PROBES)
+        page.route("**/_dash-update-component*", fail_first)
+        page.locator("#probes-quantity").click()
+        page.get_by_role("option", name="control").click()
+        # One is asked for by the page whenever a request has failed, the others by its clock.
+        for _ in range(4):
+            page.wait_for_event("response", lambda response: response.url.endswith("_alive"))
+        assert asked == 2
+        assert (page.evaluate(PROBES) == before) == (failures == 2)
+        expect(page.locator("#connection")).to_have_count(0)
 
 
 def test_what_is_written_while_the_server_is_stopped_is_saved_when_it_is_back(
