@@ -43,9 +43,13 @@ SCHEME = "scheme.js"
 ASSETS = Path(__file__).parent / "assets"
 PAGE = """<!DOCTYPE html>
 <html lang="en">
-<head>{%metas%}<script src="{scheme}"></script><title>{%title%}</title>{%favicon%}{%css%}</head>
+<head>{%metas%}<script src="{prefix}assets/{scheme}"></script>
+<link rel="preload" as="fetch" crossorigin href="{prefix}_dash-layout">
+<link rel="preload" as="fetch" crossorigin href="{prefix}_dash-dependencies">
+<title>{%title%}</title>{%favicon%}{%css%}</head>
 <body>{%app_entry%}{%config%}{%scripts%}{%renderer%}</body>
 </html>"""
+"""What Dash asks for once its scripts run is asked for at once."""
 
 
 class Dashboard:
@@ -137,7 +141,7 @@ def bare_app(
         "workbench",
         assets_folder=str(ASSETS),
         assets_ignore=re.escape(SCHEME),
-        index_string=PAGE.replace("{scheme}", f"{address.url_prefix}assets/{SCHEME}"),
+        index_string=PAGE.replace("{prefix}", address.url_prefix).replace("{scheme}", SCHEME),
         title=html.escape(title),  # Dash does not escape it
         update_title=None,
         serve_locally=True,

@@ -120,6 +120,17 @@ def expect_playable(players: Locator, count: int) -> None:
         player.page.wait_for_function("image => image.complete && image.naturalWidth > 50", arg=picture)
 
 
+def test_what_a_page_needs_first_is_asked_for_at_once_and_only_once(page: Page, address: str) -> None:
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(urlsplit(request.url).path))
+    page.goto(address)
+    expect(page.get_by_role("heading", name="Overview")).to_be_visible()
+    renderer = next(place for place, path in enumerate(asked) if "dash_renderer" in path)
+    for needed in ("/_dash-layout", "/_dash-dependencies"):
+        assert asked.count(needed) == 1
+        assert asked.index(needed) < renderer
+
+
 def test_pages_are_reached_from_the_first(page: Page, address: str) -> None:
     page.goto(address)
     expect(page.get_by_role("heading", name="Overview")).to_be_visible()
