@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float, Int
 from scipy import stats
 
 from analyses.evaluation.replicates import CONFIDENCE
+from analyses.statistics import POWELL
 
 CONVERGED = "converged"
 SINGULAR = "singular"
@@ -64,7 +65,7 @@ def mixed_slope(
     found, likelihood = _fitted(strength, score, known, several, confidence)
     if several and found.status != CONVERGED:
         without, likelihood_without = _fitted(strength, score, known, False, confidence)
-        if not likelihood > likelihood_without + LEAST_GAIN:
+        if np.isnan(likelihood) or likelihood_without >= likelihood - LEAST_GAIN:
             return without
     return found
 
@@ -96,11 +97,14 @@ def _fitted(
         warnings.simplefilter("always")
         try:
             model = MixedLM(score[known] / spread, line, pair, exog_re=line, exog_vc=components)
-            # Where a variance is 0 the gradient does not vanish, and lbfgs may stop short of it; Powell needs none.
-            fit = model.fit(reml=True, method=["lbfgs", "powell"])
+            fit = model.fit(reml=True, **POWELL)
             slope, error = (float(values[1]) * spread / unit for values in (fit.fe_params, fit.bse_fe))
         except (np.linalg.LinAlgError, ValueError):  # nothing is left for the residual variance
             return NO_SLOPE._replace(status=SINGULAR), np.nan
+    if not np.isfinite(
+        fit.llf
+    ):  # statsmodels inverts the covariance of the random effects, which is singular
+        return NO_SLOPE._replace(status=SINGULAR), np.nan
     edge = any("boundary" in str(one.message) or "singular" in str(one.message) for one in said)
     least = min([*np.linalg.eigvalsh(fit.cov_re), *fit.vcomp])
     status = CONVERGED

@@ -8,7 +8,7 @@ import pandas as pd
 from jaxtyping import Float
 from scipy import stats
 
-from analyses.statistics import cluster_bootstrap
+from analyses.statistics import POWELL, cluster_bootstrap
 
 Means = Float[np.ndarray, " condition"]
 
@@ -52,7 +52,7 @@ def modelled_means(ratings: pd.DataFrame, conditions: tuple[str, ...], confidenc
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a variance of 0 is on the boundary, and an answer
         try:
-            fitted = model.fit(reml=True, method="lbfgs")
+            fitted = model.fit(reml=True, **POWELL)
         except (np.linalg.LinAlgError, ValueError):
             return means
     places = [conditions.index(name) for name in rated]

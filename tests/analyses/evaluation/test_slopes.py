@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.optimize import differential_evolution
 
 from analyses.evaluation.replicates import Replicates
 from analyses.evaluation.slopes import CONVERGED, SINGULAR, TOO_FEW, mixed_slope, ols_slope
@@ -39,6 +40,45 @@ def test_a_balanced_design_has_the_mean_of_the_pairs_slopes_and_its_standard_err
     assert difference(found.high - found.value, 2.5705818 * error) < FITTED  # t of 5 degrees of freedom
 
 
+def restricted(deviations: np.ndarray, score: np.ndarray) -> tuple[float, float]:
+    """Restricted log-likelihood, up to a constant, and the slope's standard error; Pinheiro & Bates (2000), 2.2.5.
+
+    `deviations` are relative to the residual's: Cholesky factor of the pairs' intercepts and slopes (3), seeds (1).
+    """
+    pairs, seeds, doses = score.shape
+    of_pair = np.tile(np.column_stack([np.ones(doses), DOSES]), (seeds, 1))
+    factor = np.array([[deviations[0], 0.0], [deviations[1], deviations[2]]])
+    of_seed = np.kron(np.eye(seeds), np.ones((doses, doses)))
+    covariance = (
+        np.eye(seeds * doses) + of_pair @ factor @ factor.T @ of_pair.T + deviations[3] ** 2 * of_seed
+    )
+    weight = np.linalg.inv(covariance)
+    rows = score.reshape(pairs, -1)
+    information = pairs * of_pair.T @ weight @ of_pair
+    line = np.linalg.solve(information, of_pair.T @ weight @ rows.sum(axis=0))
+    left = rows - of_pair @ line
+    residual = np.einsum("pi,ij,pj", left, weight, left) / (rows.size - 2)
+    determinants = pairs * np.linalg.slogdet(covariance)[1] + np.linalg.slogdet(information)[1]
+    likelihood = -((rows.size - 2) * np.log(residual) + determinants) / 2
+    return likelihood, float(np.sqrt(residual * np.linalg.inv(information)[1, 1]))
+
+
+@pytest.mark.parametrize(("seed", "status"), [(0, CONVERGED), (1, SINGULAR), (5, SINGULAR), (23, SINGULAR)])
+def test_the_likelihood_is_the_highest_that_a_global_search_finds(seed: int, status: str) -> None:
+    """Where components of the variance are near 0, methods that follow the gradient stop short of it."""
+    rng = np.random.default_rng(seed)
+    level = 0.2 * rng.normal(size=(6, 1, 1)) + 0.2 * rng.normal(size=(6, 2, 1))
+    slope = 1 + 0.1 * rng.normal(size=(6, 1, 1))
+    score = level + slope * DOSES + 0.3 * rng.normal(size=(6, 2, len(DOSES)))
+    bounds = [(0, 9), (-9, 9), (0, 9), (0, 9)]
+    best = differential_evolution(
+        lambda deviations: -restricted(deviations, score)[0], bounds, rng=0, tol=1e-9
+    )
+    found = mixed_slope(DOSES, score)
+    assert found.status == status
+    assert difference(found.standard_error, restricted(best.x, score)[1]) < FITTED
+
+
 def test_the_slope_is_per_unit_of_strength_and_of_the_score() -> None:
     once, scaled = mixed_slope(DOSES, scores(1)), mixed_slope(10 * DOSES, 3 * scores(1) + 7)
     assert difference(scaled.value, 0.3 * once.value) < OPTIMISED
@@ -59,6 +99,14 @@ def test_a_fit_that_cannot_be_trusted_says_so() -> None:
     assert mixed_slope(DOSES, np.ones((6, 2, 4))).status == SINGULAR
     assert mixed_slope(DOSES, scores()[:2]).status == TOO_FEW
     assert np.isnan(mixed_slope(DOSES, np.full((6, 1, 4), np.nan)).value)
+
+
+@pytest.mark.parametrize("seed", [13, 20, 49])
+def test_a_singular_fit_has_no_absurd_standard_error(seed: int) -> None:
+    """Slopes and levels of pairs do not differ: their covariance cannot be inverted, and the likelihood is infinite."""
+    found = mixed_slope(DOSES, DOSES + 0.3 * np.random.default_rng(seed).normal(size=(6, 2, len(DOSES))))
+    assert found.status == SINGULAR
+    assert not found.standard_error > 0.1
 
 
 def test_the_bootstrap_agrees_with_the_mixed_model() -> None:

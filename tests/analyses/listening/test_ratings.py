@@ -35,6 +35,32 @@ def test_means_and_model_agree_where_the_design_is_balanced() -> None:
     assert (model.high - model.low)[0] > 4 * 0.2 / np.sqrt(40)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_in_a_balanced_design_the_model_is_the_analysis_of_variance(seed: int) -> None:
+    """Restricted maximum likelihood has its estimates, where they are positive."""
+    table = ratings(seed)
+    cells = table["rating"].to_numpy().reshape(8, 5, 2)
+    of_listener, of_item = cells.mean(axis=(1, 2)), cells.mean(axis=(0, 2))
+    error = np.sqrt(of_listener.var(ddof=1) / 8 + of_item.var(ddof=1) / 5)
+    found = modelled_means(table, CONDITIONS, 0.95)
+    assert found.value == pytest.approx(cells.mean(axis=(0, 1)))
+    assert found.high - found.low == pytest.approx([2 * 1.959964 * error] * 2, rel=1e-4)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_where_listeners_and_items_do_not_differ_the_model_is_that_of_independent_ratings(seed: int) -> None:
+    """Both variances are 0 where means of listeners and items vary less than those of independent ratings would."""
+    table = ratings()
+    noise = np.random.default_rng(seed).normal(size=(8, 5, 2))
+    for axis in (0, 1, 2):
+        noise -= noise.mean(axis=axis, keepdims=True)
+    table["rating"] = [50.0 + 10 * (name == "b") for name in table["condition"]] + noise.ravel()
+    error = np.sqrt((noise**2).sum() / (80 - 2) / 40)
+    found = modelled_means(table, CONDITIONS, 0.95)
+    assert found.value == pytest.approx([50, 60])
+    assert found.high - found.low == pytest.approx([2 * 1.959964 * error] * 2, rel=1e-4)
+
+
 def test_the_model_corrects_for_who_rated_what() -> None:
     """A condition that only severe listeners rated is not worse."""
     table = ratings(listeners=12)
