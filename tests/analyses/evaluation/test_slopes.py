@@ -6,7 +6,9 @@ from scipy.optimize import differential_evolution
 
 from analyses.evaluation.replicates import Replicates
 from analyses.evaluation.slopes import CONVERGED, SINGULAR, TOO_FEW, mixed_slope, ols_slope
+from benchmarks.evaluation_simulations import DOSES as STRENGTHS
 from benchmarks.evaluation_simulations import Slopes, alike, coverage, even, skewed
+from benchmarks.evaluation_simulations import scores as simulated
 from tests.tolerances import OPTIMISED, assert_close, difference
 
 FITTED = 10 * OPTIMISED
@@ -38,6 +40,18 @@ def test_a_balanced_design_has_the_mean_of_the_pairs_slopes_and_its_standard_err
     error = slopes.std(ddof=1) / np.sqrt(6)
     assert difference(found.standard_error, error) < FITTED
     assert difference(found.high - found.value, 2.5705818 * error) < FITTED  # t of 5 degrees of freedom
+
+
+@pytest.mark.parametrize("design", [even, skewed])
+def test_every_fit_that_converged_has_the_standard_error_of_the_pairs_slopes(design: Slopes) -> None:
+    rng = np.random.default_rng(2)
+    score = simulated(rng, design(rng, 6, 12), 2)
+    fits = [(mixed_slope(STRENGTHS, one), one) for one in np.moveaxis(score, -1, 0)]
+    converged = [(found, one) for found, one in fits if found.status == CONVERGED]
+    assert len(converged) > 6
+    for found, one in converged:
+        slopes = np.polyfit(STRENGTHS, one.mean(axis=1).T, 1)[0]
+        assert difference(found.standard_error, slopes.std(ddof=1) / np.sqrt(6)) < FITTED
 
 
 def restricted(deviations: np.ndarray, score: np.ndarray) -> tuple[float, float]:
