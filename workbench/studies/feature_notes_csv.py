@@ -23,6 +23,7 @@ from workbench.studies.feature_notes import (
 )
 
 COLUMNS = ("sae", "feature", *FIELDS, "sets", "weights")
+SEPARATORS = ",;\t"  # spreadsheets write one of them, depending on the country
 MOST_BYTES = 2**25
 MOST_FEATURE = 2**31
 _HASH = re.compile(rf"([0-9a-f]{{{DIGITS}}})?")
@@ -60,7 +61,8 @@ def import_notes(study: Path, content: bytes, saes: Mapping[str, int]) -> Import
 
     Args:
         study: the study folder.
-        content: the file, in UTF-8, with the columns `sae`, `feature`, and any of the others of `COLUMNS`.
+        content: the file, in UTF-8, separated by commas, semicolons or tabs, with the columns `sae`, `feature`, and
+            any of the others of `COLUMNS`.
         saes: how many features the study's autoencoders have, by name.
 
     Raises:
@@ -69,7 +71,9 @@ def import_notes(study: Path, content: bytes, saes: Mapping[str, int]) -> Import
     if len(content) > MOST_BYTES:
         raise UserError(f"The CSV file is larger than {MOST_BYTES // 2**20} MiB. Import it in parts.")
     try:
-        lines = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
+        text = content.decode("utf-8-sig")
+        separator = max(SEPARATORS, key=text.splitlines()[0].count) if text.strip() else ","
+        lines = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
         names = lines.fieldnames or []
         if not {"sae", "feature"} <= set(names) <= set(COLUMNS) or len(set(names)) != len(names):
             raise UserError(

@@ -178,6 +178,15 @@ def test_notes_from_csv_are_of_the_weights_in_it(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_a_spreadsheet_may_separate_cells_as_its_country_does(tmp_path: Path, separator: str) -> None:
+    rows = [["sae", "feature", "label", "sets"], [SAE, "3", '"low, slow; deep"', '"one; two"']]
+    content = "".join(separator.join(row) + "\r\n" for row in rows)
+    assert import_notes(tmp_path, content.encode(), SAES) == (3, 0)
+    assert notes.read_all(tmp_path, SAE) == {3: {"label": "low, slow; deep"}}
+    assert notes.sets_of(tmp_path, SAE, 3) == ["one", "two"]
+
+
 def test_a_star_of_0_is_none(tmp_path: Path) -> None:
     notes.write(tmp_path, SAE, 3, "star", "1")
     notes.write(tmp_path, SAE, 5, "star", "1")
@@ -190,6 +199,8 @@ def test_a_star_of_0_is_none(tmp_path: Path) -> None:
     ("content", "said"),
     [
         (b"a,b\n1,2\n", "columns"),
+        (b"", "columns.*none"),
+        (b"\n\n", "columns.*none"),
         (b"sae,feature,label\ntf3.cross_attn,1,fine\nother,1,x\n", "Line 3.*'other'"),
         (b"sae,feature,label\ntf3.cross_attn,-1,x\n", "Line 2.*'-1'"),
         (b"sae,feature,label\ntf3.cross_attn,47,x\ntf3.cross_attn,48,x\n", "Line 3.*48; .* from 0 to 47"),
