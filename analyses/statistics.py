@@ -4,7 +4,7 @@ import itertools
 import math
 import warnings
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -21,9 +21,6 @@ CLUSTER_RESAMPLES = 4000
 EXACT_PAIRS = 12  # up to here all 2**n sign patterns are tried
 SIGN_FLIPS = 2**15 - 1  # beyond, that many random ones: the least p is 2 / 2**15
 MIN_CELLS = 3  # fewer make no ranking
-POWELL: dict[str, Any] = {"method": "powell", "ftol": 1e-7}
-"""How statsmodels' mixed models are fitted. Their parameters are square roots of variances: where one comes near 0, so
-does the gradient, and methods that follow it (lbfgs) stop short of the maximum, often saying that they converged."""
 LEAST_TAIL = 1e-9  # its quantile is the smallest resampled value, and its normal quantile is finite
 
 

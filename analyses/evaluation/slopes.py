@@ -8,7 +8,6 @@ from jaxtyping import Bool, Float, Int
 from scipy import stats
 
 from analyses.evaluation.replicates import CONFIDENCE
-from analyses.statistics import POWELL
 
 CONVERGED = "converged"
 SINGULAR = "singular"
@@ -86,7 +85,7 @@ def _fitted(
     confidence: float,
 ) -> tuple[MixedSlope, float]:
     """Return the slope and the log-likelihood of the fit, NaN if there is none."""
-    from statsmodels.regression.mixed_linear_model import MixedLM  # slow to import
+    from analyses import mixed_models  # slow to import
 
     pair, seed, dose = np.nonzero(known)
     # Of one size and uncorrelated, as the optimiser wants them: neither changes the slope.
@@ -96,15 +95,13 @@ def _fitted(
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         try:
-            model = MixedLM(score[known] / spread, line, pair, exog_re=line, exog_vc=components)
-            fit = model.fit(reml=True, **POWELL)
+            model = mixed_models.BoundedMixedLM(
+                score[known] / spread, line, pair, exog_re=line, exog_vc=components
+            )
+            fit = mixed_models.fit(model)
             slope, error = (float(values[1]) * spread / unit for values in (fit.fe_params, fit.bse_fe))
         except (np.linalg.LinAlgError, ValueError):  # nothing is left for the residual variance
             return NO_SLOPE._replace(status=SINGULAR), np.nan
-    if not np.isfinite(
-        fit.llf
-    ):  # statsmodels inverts the covariance of the random effects, which is singular
-        return NO_SLOPE._replace(status=SINGULAR), np.nan
     edge = any("boundary" in str(one.message) or "singular" in str(one.message) for one in said)
     least = min([*np.linalg.eigvalsh(fit.cov_re), *fit.vcomp])
     status = CONVERGED

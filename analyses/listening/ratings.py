@@ -8,7 +8,7 @@ import pandas as pd
 from jaxtyping import Float
 from scipy import stats
 
-from analyses.statistics import POWELL, cluster_bootstrap
+from analyses.statistics import cluster_bootstrap
 
 Means = Float[np.ndarray, " condition"]
 
@@ -38,7 +38,7 @@ def modelled_means(ratings: pd.DataFrame, conditions: tuple[str, ...], confidenc
     intervals of the fixed effects are normal. NaN if the model cannot be fitted, as with one listener or constant
     ratings, and for conditions without ratings.
     """
-    import statsmodels.formula.api as formulas
+    from analyses import mixed_models  # slow to import
 
     means = Interval(*np.full((3, len(conditions)), np.nan))
     rated = [name for name in conditions if (ratings["condition"] == name).any()]
@@ -46,13 +46,13 @@ def modelled_means(ratings: pd.DataFrame, conditions: tuple[str, ...], confidenc
         return means
     table = ratings.assign(condition=pd.Categorical(ratings["condition"], categories=rated), everyone=1)
     crossed = {"listener": "0 + C(listener)", "item": "0 + C(item)"}
-    model = formulas.mixedlm(
+    model = mixed_models.BoundedMixedLM.from_formula(
         "rating ~ 0 + condition", table, groups="everyone", vc_formula=crossed, re_formula="0"
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a variance of 0 is on the boundary, and an answer
         try:
-            fitted = model.fit(reml=True, **POWELL)
+            fitted = mixed_models.fit(model)
         except (np.linalg.LinAlgError, ValueError):
             return means
     places = [conditions.index(name) for name in rated]

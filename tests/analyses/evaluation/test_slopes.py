@@ -117,7 +117,7 @@ def test_a_fit_that_cannot_be_trusted_says_so() -> None:
 
 @pytest.mark.parametrize("seed", [13, 20, 49])
 def test_a_singular_fit_has_no_absurd_standard_error(seed: int) -> None:
-    """Slopes and levels of pairs do not differ: their covariance cannot be inverted, and the likelihood is infinite."""
+    """Slopes and levels of pairs do not differ: their covariance cannot be inverted."""
     found = mixed_slope(DOSES, DOSES + 0.3 * np.random.default_rng(seed).normal(size=(6, 2, len(DOSES))))
     assert found.status == SINGULAR
     assert not found.standard_error > 0.1
