@@ -5,15 +5,25 @@
   // Milliseconds between questions about a job that has been asked for a number of seconds.
   const PACES = [[5, 150], [60, 500], [Infinity, 2000]];
   const UNREACHABLE_MS = 3000;
+  const TAB = "lab-page";
   let latest = { job: "", since: 0 };
+
+  // The name of this tab, which the browser keeps only while the page is loaded again: a copy of the tab gets its own.
+  let tabName = null;
+  function takeName() {
+    tabName = tabName || sessionStorage.getItem(TAB);
+    sessionStorage.removeItem(TAB);
+  }
+  takeName();
+  window.addEventListener("pageshow", takeName); // also of a page that the browser had kept
+  window.addEventListener("pagehide", () => tabName && sessionStorage.setItem(TAB, tabName));
 
   window.dash_clientside = window.dash_clientside || {};
   window.dash_clientside.lab = {
     // The name of this tab, by which the server knows it again after a reload: it has one clip at a time.
     tab(_, fresh) {
-      const name = sessionStorage.getItem("lab-page") || fresh;
-      sessionStorage.setItem("lab-page", name);
-      return name;
+      tabName = tabName || fresh;
+      return tabName;
     },
     // Often while something is about to happen, seldom for a long job or while the server does not answer.
     pace(_, asked) {

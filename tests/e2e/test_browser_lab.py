@@ -143,6 +143,39 @@ def test_a_page_has_one_clip_however_often_it_is_asked_for(
         other.close()
 
 
+def test_a_copy_of_a_tab_has_a_clip_of_its_own(
+    organism_shared: AceStep15, browser: Browser, tmp_path: Path
+) -> None:
+    """Browsers copy what a tab keeps; a page that is loaded again has its clip still, also after another site."""
+    study, lab = lab_study(organism_shared, tmp_path / "lab"), Endless()
+    jobs = Jobs(lab=lab)
+    with closing(jobs), served(make_app(Context(study, jobs=jobs), LOCAL)) as address:
+        page = browser.new_page()
+        page.set_default_timeout(WAIT_MS)
+        status = page.locator("#lab-status")
+        page.goto(f"{address}/lab?prompt=a+song")
+        expect(status).to_contain_text("has not been made yet", timeout=WAIT_MS)
+        with page.expect_popup() as opened:
+            page.evaluate("() => { window.open(location.href); }")
+        copy = opened.value
+        copy.set_default_timeout(WAIT_MS)
+        expect(copy.locator("#lab-status")).to_contain_text("has not been made yet", timeout=WAIT_MS)
+        page.keyboard.press("g")
+        expect(status).to_have_text("Denoising.")
+        copy.locator("#lab-prompt").fill("another song")
+        copy.locator("#lab-render").click()
+        expect(copy.locator("#lab-status")).to_have_text("Waiting: 1 clip is rendered first.")
+        expect(status).to_have_text("Denoising.")
+        page.goto("about:blank")
+        page.go_back()
+        expect(status).to_have_text("Denoising.")
+        page.locator("#lab-cancel").click()
+        expect(copy.locator("#lab-status")).to_have_text("Denoising.")
+        assert len({name for job in jobs._jobs.values() for name in job.pages}) == 2
+        page.close()
+        copy.close()
+
+
 def test_a_clip_that_is_being_made_is_taken_over_by_whoever_opens_its_address(
     organism_shared: AceStep15, browser: Browser, tmp_path: Path
 ) -> None:
