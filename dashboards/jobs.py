@@ -55,6 +55,7 @@ class Job:
     `pages` are the open pages that ask for it, each of which has one clip at a time. The clips can be heard as soon as
     there is `rendered`, while they are scored. `error` is a sentence if it failed.
     `progress` is the part of the rendering that is done, from 0 to 1, and `message` says what is being done.
+    `is_replaced` tells that its page has asked for another clip, which cancelled it.
     """
 
     id: str
@@ -67,6 +68,7 @@ class Job:
     rendered: "Rendered | None" = None
     scores: "Scores | None" = None
     error: str = ""
+    is_replaced: bool = False
 
     @property
     def is_over(self) -> bool:
@@ -138,6 +140,7 @@ class Jobs:
         if others := job.pages - {page}:
             self._set(job.id, pages=others)
         else:
+            self._set(job.id, is_replaced=True)
             self.cancel(job.id)
 
     def _add(self, job: Job, queue: deque[str]) -> Job:

@@ -226,6 +226,8 @@ def _same_clip(job: Job, other: Job) -> bool:
 
 
 def _status(context: Context, job: Job) -> str:
+    if job.is_replaced:  # the page does not know of its next one yet
+        return "Waiting."
     ahead = context.jobs.ahead(job.id)
     if job.state == "waiting" and ahead:
         return f"Waiting: {ahead} {'clip is' if ahead == 1 else 'clips are'} rendered first."

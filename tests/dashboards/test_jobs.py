@@ -131,6 +131,7 @@ def test_a_page_has_one_clip_at_a_time(study: Study, start: Start) -> None:
     assert (job := jobs.get(other.id)) is not None and job.state == "waiting", "another page keeps its own"
     jobs.cancel_page("one")
     assert (job := jobs.get(newer.id)) is not None and job.state == "cancelled"
+    assert [job and job.is_replaced for job in map(jobs.get, (mine[0].id, newer.id))] == [True, False]
     for _ in range(5):
         lab.steps.release()
     done = jobs.wait(other.id, SECONDS)

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from cache.errors import UserError
 from dashboards.address import LOCAL
 from dashboards.app import make_app
 from dashboards.context import Context
-from dashboards.jobs import Jobs
+from dashboards.jobs import Job, Jobs
 from dashboards.pages import lab, lab_clip, lab_edits, lab_names, lab_result, lab_scores, steering
 from dashboards.wording import STRENGTH_1
 from tests.dashboards.test_pages import callback
@@ -251,6 +252,13 @@ def test_leaving_the_lab_leaves_its_clip_alone(app: dash.Dash, pages: Context) -
     assert list(pages.jobs._jobs) == known, "nothing else is asked for"
     done = pages.jobs.wait(latest["jobs"][-1], 60.0)
     assert done is not None and done.state == "done"
+
+
+def test_a_clip_in_place_of_which_another_was_asked_for_is_not_called_cancelled(pages: Context) -> None:
+    """The page asks about it until it is told of the other one."""
+    job = Job("1", pages.study, LabRequest(prompt="first"), state="cancelled", message="Cancelled")
+    assert lab_result._status(pages, job) == "Cancelled."
+    assert lab_result._status(pages, replace(job, is_replaced=True)) == "Waiting."
 
 
 def test_an_error_is_shown_as_text(app: dash.Dash, pages: Context) -> None:
