@@ -45,12 +45,22 @@
     },
   };
 
+  const inputOf = ({ kind, of }) => document.getElementById(JSON.stringify({ kind, of }));
+
   // A field that is being written in has another text than when it was left.
   function isShownUnsaved(field) {
-    const input = document.getElementById(JSON.stringify({ kind: field.kind, of: field.of }));
+    const input = inputOf(field);
     const shown = field.kind === "star" ? input?.checked : input?.value;
     return field.kind !== "sets" && input && kept(shown) !== kept(field.saved);
   }
+
+  // The browser's Back takes the card away without leaving the field that is being written in, which saves it.
+  window.addEventListener("popstate", () => {
+    const input = document.activeElement;
+    if (input && fields.some((field) => inputOf(field) === input)) {
+      input.blur();
+    }
+  });
 
   window.addEventListener("beforeunload", (event) => {
     if (fields.some(isShownUnsaved)) {

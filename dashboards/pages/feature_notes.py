@@ -7,12 +7,13 @@ from uuid import uuid4
 
 import dash
 import dash_mantine_components as dmc
-from dash import ALL, MATCH, ClientsideFunction, Input, Output, State, ctx, dcc, html, no_update
+from dash import ALL, MATCH, ClientsideFunction, Input, Output, State, ctx, dcc, html, no_update, set_props
 from dash.development.base_component import Component
 from dash.exceptions import PreventUpdate
 
 from cache.errors import UserError
 from dashboards.components.text import refusal
+from dashboards.pages.feature_sets import set_choices
 from dashboards.results import load_result, sae_names
 from workbench.studies.feature_notes import (
     FIELDS,
@@ -31,6 +32,7 @@ from workbench.studies.feature_notes_csv import MOST_BYTES, import_notes, import
 from workbench.studies.study import Study
 
 NOTE_HELP = "Saved when you leave the field. Others with this study see it after their next click."
+KINDS = ("label", "note", "sets", "star")  # as in assets/notes.js
 MOST_OWN = 10_000  # revisions, of those written last
 OTHER_WEIGHTS = (
     "Not saved: this autoencoder was trained again after the page had been opened, and its features are others. Copy "
@@ -200,11 +202,11 @@ def register(app: dash.Dash, study: Study) -> None:
         except UserError as error:
             return refusal(f"Not saved: {error}"), *[no_update] * 2
         now = sorted(had - shown | wanted)  # with those that somebody else has added meanwhile
-        return (
-            "Sets saved." if set(now) != had else no_update,
-            {"weights": weights_of(study.path, name), "value": now},
-            no_update if set(now) == wanted else now,
-        )
+        read = {"weights": weights_of(study.path, name), "value": now}
+        if set(now) == had:
+            return no_update, read, no_update if had == wanted else now
+        set_props("feature-set", {"data": set_choices(study)})
+        return "Sets saved.", {**read, "saved": 1}, no_update if set(now) == wanted else now
 
     @app.callback(
         Output("notes-file", "data"),
@@ -238,6 +240,7 @@ def register(app: dash.Dash, study: Study) -> None:
         except (UserError, ValueError) as error:
             said = str(error) if isinstance(error, UserError) else "The file could not be read."
             return refusal(f"Nothing imported: {said}"), None, no_update
+        set_props("feature-set", {"data": set_choices(study)})
         return f"Imported: {imported_sentence(imported)}", None, _anew(study, cards)
 
     app.clientside_callback(
@@ -249,16 +252,15 @@ def register(app: dash.Dash, study: Study) -> None:
     app.clientside_callback(
         ClientsideFunction("features", "renew"),
         Output("features-count", "title"),
-        *(Input({"kind": f"read-{field}", "of": ALL}, "data") for field in FIELDS),
+        *(Input({"kind": f"read-{kind}", "of": ALL}, "data") for kind in KINDS),
         prevent_initial_call=True,
     )
-    kinds = ("label", "note", "sets", "star")  # as in assets/notes.js
     app.clientside_callback(
         ClientsideFunction("notes", "left"),
         Output("notes-export", "title"),
-        *(Input({"kind": kind, "of": ALL}, _value_of(kind)) for kind in kinds),
-        *(Input({"kind": f"read-{kind}", "of": ALL}, "data") for kind in kinds),
-        *(State({"kind": f"said-{kind}", "of": ALL}, "children") for kind in kinds),
+        *(Input({"kind": kind, "of": ALL}, _value_of(kind)) for kind in KINDS),
+        *(Input({"kind": f"read-{kind}", "of": ALL}, "data") for kind in KINDS),
+        *(State({"kind": f"said-{kind}", "of": ALL}, "children") for kind in KINDS),
         prevent_initial_call=True,
     )
 

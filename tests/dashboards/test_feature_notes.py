@@ -55,6 +55,19 @@ def app(study: Study) -> dash.Dash:
     return create_app(study.path)
 
 
+@pytest.fixture(autouse=True)
+def offered(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The sets that the selector above the table is given, each time; there is no browser to give them to."""
+    given: list[list[str]] = []
+
+    def set_props(id: str, props: dict[str, Any]) -> None:
+        assert id == "feature-set"
+        given.append([choice["value"] for choice in props["data"] if choice["value"] not in ("", STARRED)])
+
+    monkeypatch.setattr(feature_notes, "set_props", set_props)
+    return given
+
+
 def triggered(monkeypatch: pytest.MonkeyPatch, kind: str, of: str) -> None:
     context = SimpleNamespace(triggered_id={"kind": kind, "of": of}, triggered=[{"prop_id": "x"}])
     monkeypatch.setattr(feature_notes, "ctx", context)
@@ -159,14 +172,15 @@ def test_nothing_is_written_about_a_feature_that_there_is_not(
 
 
 def test_sets_are_changed_by_their_names(
-    app: dash.Dash, study: Study, monkeypatch: pytest.MonkeyPatch
+    app: dash.Dash, study: Study, offered: list[list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save = callback(app, feature_notes, "save_sets")
     triggered(monkeypatch, "sets", f"{SAE}/5")
     read = {"value": ["late", "loud"], "weights": weights_of(study.path, SAE)}
-    assert save(["loud", "late"], None) == ("Sets saved.", read, no_update)
+    assert save(["loud", "late"], None) == ("Sets saved.", {**read, "saved": 1}, no_update)
     assert save(["loud", "late"], read) == (no_update, read, no_update)
-    assert save(["late"], read) == ("Sets saved.", {**read, "value": ["late"]}, no_update)
+    assert save(["late"], read) == ("Sets saved.", {**read, "value": ["late"], "saved": 1}, no_update)
+    assert offered == [["late", "loud"], ["late"]]
     assert (read_set(study.path, "loud", SAE), read_set(study.path, "late", SAE)) == ([], [5])
     assert refused(save(["late", "x" * 101], None)[0]).startswith("Not saved")
 
@@ -179,7 +193,7 @@ def test_sets_that_another_tab_added_stay(
     change_set(study.path, "mine", SAE, add=[5])
     change_set(study.path, "theirs", SAE, add=[5])
     read = {"value": ["mine"], "weights": weights_of(study.path, SAE)}
-    now = {**read, "value": ["late", "theirs"]}
+    now = {**read, "value": ["late", "theirs"], "saved": 1}
     assert save(["late"], read) == ("Sets saved.", now, ["late", "theirs"])
     assert [read_set(study.path, name, SAE) for name in ("late", "mine", "theirs")] == [[5], [], [5]]
 

@@ -335,6 +335,49 @@ def test_text_that_was_not_left_is_asked_about_before_the_page_goes(page: Page, 
         assert asked == ["beforeunload"]
 
 
+@pytest.mark.parametrize(("start", "steps"), [("probes", 2), (f"features?sae={SAE}&feature=10", 1)])
+def test_what_is_being_written_is_saved_when_one_goes_back(
+    page: Page, study: Study, start: str, steps: int
+) -> None:
+    note = page.get_by_role("textbox", name="Note")
+    with served(create_app(study.path)) as url:
+        page.goto(f"{url}/{start}")
+        if start == "probes":
+            page.get_by_role("link", name="Features", exact=True).click()
+        page.locator("#features-grid .ag-row[row-id='11']").first.click()
+        expect(page.locator("#feature-numbers")).to_contain_text("feature11")
+        note.press_sequentially(text := f"written {steps} steps on")
+        page.evaluate("steps => history.go(-steps)", steps)
+        expect(page.get_by_text("feature11")).to_have_count(0)
+        page.evaluate("steps => history.go(steps)", steps)
+        expect(note).to_have_value(text)
+        note.fill("")
+        page.keyboard.press("Tab")
+        expect(page.get_by_text("Note saved.", exact=True)).to_be_visible()
+
+
+def test_a_set_that_a_card_begins_or_ends_is_offered_and_followed_by_the_table(
+    page: Page, study: Study
+) -> None:
+    sets, count = page.get_by_role("textbox", name="Sets"), page.locator("#features-count")
+    offered = page.get_by_role("textbox", name="Set of features")
+    with served(create_app(study.path)) as url:
+        page.goto(f"{url}/features?sae={SAE}&feature=12")
+        for name in ("begun", "other"):
+            sets.fill(name)
+            page.keyboard.press("Enter")
+            expect(page.get_by_text("Sets saved.", exact=True)).to_be_visible()
+        offered.click()
+        page.get_by_role("option", name="begun", exact=True).click()
+        expect(count).to_contain_text("1 of 48 features")
+        page.goto(f"{url}/features?sae={SAE}&feature=13&set=begun")
+        sets.fill("begun")
+        page.keyboard.press("Enter")
+        expect(count).to_contain_text("2 of 48 features")
+        sets.press("Backspace")
+        expect(count).to_contain_text("1 of 48 features")
+
+
 def test_an_open_card_shows_what_is_imported(page: Page, study: Study) -> None:
     with served(create_app(study.path)) as url:
         page.goto(f"{url}/features?sae={SAE}&feature=6")
