@@ -18,6 +18,8 @@ from workbench.sae.transcoder import Transcoder
 from workbench.studies.study import Study
 
 PREFIX = "sae-"
+MADE_WITH = "made_with"
+"""The entry of an autoencoder's metadata that has the spec which it was made with."""
 
 
 def sae_names(study: Study, site: str | None = None) -> list[str]:
@@ -90,11 +92,12 @@ def chosen_name(study: Study, spec: BaseModel, site: str, name: str = "") -> str
     taken = study.files(FOLDER, "")
     if not name:
         same = [each for each in taken if _is_complete(study, each, spec)]
-        return same[0] if same else _free_name(study, site, taken)
+        return same[0] if same else _free_name(study, spec, site, taken)
     _check_name(name)
     if name in taken and not _is_of(study, name, spec):
         raise UserError(
-            f"{study.path} has an autoencoder '{name}' already, made with other options. Give another name."
+            f"{study.path} has an autoencoder '{name}' already, made with other options, which "
+            f"{FOLDER}/{name}/{CONFIG_FILE} names as {MADE_WITH}. Give these options or another name."
         )
     return name
 
@@ -108,17 +111,20 @@ def chosen_names(study: Study, specs: Sequence[TrainSettings], name: str = "") -
     taken, names = study.files(FOLDER, ""), list[str]()
     for spec in specs:
         own = [each for each in taken if each not in names and _is_complete(study, each, spec)]
-        names.append(own[0] if own else _free_name(study, name or spec.site, taken, names))
+        names.append(own[0] if own else _free_name(study, spec, name or spec.site, taken, names))
     return names
 
 
-def _free_name(study: Study, base: str, taken: Sequence[str], given: Sequence[str] = ()) -> str:
-    """Return the first name that no autoencoder has, or one without a result, which was not finished."""
+def _free_name(
+    study: Study, spec: BaseModel, base: str, taken: Sequence[str], given: Sequence[str] = ()
+) -> str:
+    """Return the first name that no autoencoder has, or one without a result that may be replaced."""
     finished = study.result_names()
     return next(
         each
         for each in _names(base)
-        if each not in given and (each not in taken or PREFIX + each not in finished)
+        if each not in given
+        and (each not in taken or (PREFIX + each not in finished and _may_be_replaced(study, each, spec)))
     )
 
 
@@ -136,14 +142,23 @@ def _names(site: str) -> Iterator[str]:
 
 
 def _is_of(study: Study, name: str, spec: BaseModel) -> bool:
-    """Whether an autoencoder was made with this spec, or was not finished: it has no result.
+    """Whether an autoencoder was made with this spec, or has no result and may be replaced.
 
     Raises:
         UserError: if its result is damaged, so that nobody knows what would be replaced.
     """
     if PREFIX + name not in study.result_names():
-        return True
+        return _may_be_replaced(study, name, spec)
     return bool(json.loads(study.result_attributes(PREFIX + name)["spec"]) == spec.model_dump(mode="json"))
+
+
+def _may_be_replaced(study: Study, name: str, spec: BaseModel) -> bool:
+    """Whether an autoencoder was not finished or is damaged, or would be trained to the same weights again."""
+    try:
+        made_with = load_sae(study, name).config.metadata.get(MADE_WITH)
+    except UserError:
+        return True
+    return bool(made_with == spec.model_dump(mode="json"))
 
 
 def _is_complete(study: Study, name: str, spec: BaseModel) -> bool:

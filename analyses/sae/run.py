@@ -19,7 +19,7 @@ from analyses.sae.encoding import encode_clip
 from analyses.sae.features import feature_table
 from analyses.sae.generated import ClipReader, GeneratedClips, clip_reader, generated_clips
 from analyses.sae.metrics import EXPLAINED_VARIANCE
-from analyses.sae.names import PREFIX, chosen_names, has_sae, load_sae, sae_folder
+from analyses.sae.names import MADE_WITH, PREFIX, chosen_names, has_sae, load_sae, sae_folder
 from analyses.sae.quality import gate, quality
 from analyses.sae.rows import split_by_prompt
 from analyses.sae.spec import FOLDER
@@ -247,6 +247,7 @@ def save_sae(
     """Save an SAE and its result, and return the result; an SAE is never stored beside another SAE's result."""
     study.remove_result(PREFIX + name)
     set_gate(sae, gate(result))
+    sae.set_metadata(MADE_WITH, spec.model_dump(mode="json"))
     # The configuration exists only while codes and weights are those of one SAE.
     remove_file(study.path, Path(FOLDER, name, CONFIG_FILE))
     keep_codes(study.path, Path(FOLDER, name))

@@ -107,6 +107,11 @@ class SAE(nn.Module, ABC):
         for name, shape in shapes.items():
             setattr(self, name, nn.Parameter(torch.zeros(shape) if weights is None else weights[name]))
 
+    def set_metadata(self, entry: str, value: Any) -> None:
+        """Keep a value, which JSON can hold, with the configuration."""
+        metadata = {**self.config.metadata, entry: value}
+        self.config = self.config.model_copy(update={"metadata": metadata})
+
     @classmethod
     def shapes(cls, config: SAEConfig) -> dict[str, tuple[int, ...]]:
         """Shape of each parameter. An architecture with further parameters adds them."""

@@ -89,8 +89,7 @@ def gate_of(sae: SAE) -> Gate | None:
 
 def set_gate(sae: SAE, gate: Gate) -> None:
     """Keep a gate with an SAE."""
-    metadata = {**sae.config.metadata, ENTRY: gate.model_dump(mode="json")}
-    sae.config = sae.config.model_copy(update={"metadata": metadata})
+    sae.set_metadata(ENTRY, gate.model_dump(mode="json"))
 
 
 def check_steps(sae: SAE, acts_at: Callable[[int, float], bool]) -> None:

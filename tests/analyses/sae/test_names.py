@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from analyses.sae import names
-from analyses.sae.names import chosen_name, load_sae, sae_names, saes_of_sites
+from analyses.sae.names import chosen_name, chosen_names, load_sae, sae_names, saes_of_sites
 from analyses.sae.run import run_sae, trained_names
 from analyses.sae.trace import feature_trace
 from analyses.sae.train import TrainSpec, train_spec
@@ -81,8 +81,25 @@ def test_one_whose_result_is_damaged_is_not_replaced(study: Study) -> None:
             with pytest.raises(UserError, match=r"sae-wide\.nc is damaged .* Delete it and compute it again"):
                 chosen_name(study, spec(k), SITE, "wide")
         assert chosen_name(study, spec(4), SITE) == f"{SITE}-3"
-        file.unlink()
-        assert chosen_name(study, spec(5), SITE, "wide") == "wide"
+    finally:
+        file.write_bytes(content)
+
+
+def test_weights_without_a_result_are_replaced_only_by_the_same(study: Study) -> None:
+    """Whoever deletes a damaged result need not remember the options, and must not lose the weights."""
+    file = study.path / "results" / f"sae-{SITE}.nc"
+    content = file.read_bytes()
+    file.unlink()
+    try:
+        with pytest.raises(UserError, match=rf"made with other options, which sae/{SITE}/cfg\.json names"):
+            chosen_name(study, spec(5), SITE, SITE)
+        assert chosen_names(study, [spec(5), spec(6)]) == [f"{SITE}-3", f"{SITE}-4"]
+        assert chosen_name(study, spec(2), SITE) == chosen_name(study, spec(2), SITE, SITE) == SITE
+        (study.path / "sae" / SITE / "cfg.json").rename(
+            study.path / "cfg.json"
+        )  # of one that was not finished
+        assert chosen_name(study, spec(5), SITE) == SITE
+        (study.path / "cfg.json").rename(study.path / "sae" / SITE / "cfg.json")
     finally:
         file.write_bytes(content)
 
