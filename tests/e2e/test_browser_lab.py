@@ -2,8 +2,10 @@
 
 import json
 import threading
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import quote
 
 import pytest
@@ -24,6 +26,7 @@ from workbench.models.ace_step import AceStep15
 from workbench.studies.study import Study
 
 WAIT_MS = 30_000
+expect.set_options(timeout=WAIT_MS)
 PATCH = {"kind": "patch", "sites": ["tf3.cross_attn"], "prompt": "a fast happy violin song with drums"}
 
 
@@ -114,97 +117,92 @@ class Endless:
         raise AssertionError("never scored")
 
 
-def test_a_page_has_one_clip_however_often_it_is_asked_for(
-    organism_shared: AceStep15, browser: Browser, tmp_path: Path
-) -> None:
+class Opened(NamedTuple):
+    """A page of a lab, opened for a song that has not been made, and what makes it."""
+
+    page: Page
+    address: str
+    lab: Endless
+    jobs: Jobs
+
+
+@pytest.fixture
+def opened(organism_shared: AceStep15, page: Page, tmp_path: Path) -> Iterator[Opened]:
     study, lab = lab_study(organism_shared, tmp_path / "lab"), Endless()
     jobs = Jobs(lab=lab)
     with closing(jobs), served(make_app(Context(study, jobs=jobs), LOCAL)) as address:
-        page, other = browser.new_page(), browser.new_page()
-        status, ending = page.locator("#lab-status"), page.locator("#lab-cancel")
-        page.goto(f"{address}/lab?prompt=a+song")
-        expect(status).to_contain_text("has not been made yet", timeout=WAIT_MS)
-        for _ in range(2):
-            for _ in range(15):
-                page.keyboard.press("g")
-            expect(status).to_have_text("Denoising.")
-            ending.click()
-            expect(status).to_have_text("Cancelled.")
-        assert lab.begun == 2
-        page.keyboard.press("g")
-        expect(status).to_have_text("Denoising.")
-        other.goto(f"{address}/lab?prompt=another+song")
-        expect(other.locator("#lab-status")).to_contain_text("has not been made yet", timeout=WAIT_MS)
-        other.keyboard.press("g")
-        expect(other.locator("#lab-status")).to_have_text("Waiting: 1 clip is rendered first.")
-        ending.click()
-        expect(other.locator("#lab-status")).to_have_text("Denoising.")
-        page.close()
-        other.close()
-
-
-def test_a_copy_of_a_tab_has_a_clip_of_its_own(
-    organism_shared: AceStep15, browser: Browser, tmp_path: Path
-) -> None:
-    """Browsers copy what a tab keeps; a page that is loaded again has its clip still, also after another site."""
-    study, lab = lab_study(organism_shared, tmp_path / "lab"), Endless()
-    jobs = Jobs(lab=lab)
-    with closing(jobs), served(make_app(Context(study, jobs=jobs), LOCAL)) as address:
-        page = browser.new_page()
         page.set_default_timeout(WAIT_MS)
-        status = page.locator("#lab-status")
         page.goto(f"{address}/lab?prompt=a+song")
-        expect(status).to_contain_text("has not been made yet", timeout=WAIT_MS)
-        with page.expect_popup() as opened:
-            page.evaluate("() => { window.open(location.href); }")
-        copy = opened.value
-        copy.set_default_timeout(WAIT_MS)
-        expect(copy.locator("#lab-status")).to_contain_text("has not been made yet", timeout=WAIT_MS)
-        page.keyboard.press("g")
+        expect(page.locator("#lab-status")).to_contain_text("has not been made yet")
+        yield Opened(page, address, lab, jobs)
+
+
+def test_a_page_has_one_clip_however_often_it_is_asked_for(opened: Opened, browser: Browser) -> None:
+    page, other = opened.page, browser.new_page()
+    status, elsewhere = page.locator("#lab-status"), other.locator("#lab-status")
+    ending = page.locator("#lab-cancel")
+    for _ in range(2):
+        for _ in range(15):
+            page.keyboard.press("g")
         expect(status).to_have_text("Denoising.")
-        copy.locator("#lab-prompt").fill("another song")
-        copy.locator("#lab-render").click()
-        expect(copy.locator("#lab-status")).to_have_text("Waiting: 1 clip is rendered first.")
-        expect(status).to_have_text("Denoising.")
-        page.goto("about:blank")
-        page.go_back()
-        expect(status).to_have_text("Denoising.")
-        page.locator("#lab-cancel").click()
-        expect(copy.locator("#lab-status")).to_have_text("Denoising.")
-        assert len({name for job in jobs._jobs.values() for name in job.pages}) == 2
-        page.close()
-        copy.close()
+        ending.click()
+        expect(status).to_have_text("Cancelled.")
+    assert opened.lab.begun == 2
+    page.keyboard.press("g")
+    expect(status).to_have_text("Denoising.")
+    other.goto(f"{opened.address}/lab?prompt=another+song")
+    expect(elsewhere).to_contain_text("has not been made yet")
+    other.keyboard.press("g")
+    expect(elsewhere).to_have_text("Waiting: 1 clip is rendered first.")
+    ending.click()
+    expect(elsewhere).to_have_text("Denoising.")
+    other.close()
+
+
+def test_a_copy_of_a_tab_has_a_clip_of_its_own(opened: Opened) -> None:
+    """Browsers copy what a tab keeps; a page that is loaded again has its clip still, also after another site."""
+    page, status = opened.page, opened.page.locator("#lab-status")
+    with page.expect_popup() as copied:
+        page.evaluate("() => { window.open(location.href); }")
+    copy = copied.value
+    elsewhere = copy.locator("#lab-status")
+    expect(elsewhere).to_contain_text("has not been made yet")
+    page.keyboard.press("g")
+    expect(status).to_have_text("Denoising.")
+    copy.locator("#lab-prompt").fill("another song")
+    copy.locator("#lab-render").click()
+    expect(elsewhere).to_have_text("Waiting: 1 clip is rendered first.")
+    expect(status).to_have_text("Denoising.")
+    page.goto("about:blank")
+    page.go_back()
+    expect(status).to_have_text("Denoising.")
+    page.locator("#lab-cancel").click()
+    expect(elsewhere).to_have_text("Denoising.")
+    assert len({name for job in opened.jobs._jobs.values() for name in job.pages}) == 2
 
 
 def test_a_clip_that_is_being_made_is_taken_over_by_whoever_opens_its_address(
-    organism_shared: AceStep15, browser: Browser, tmp_path: Path
+    opened: Opened, browser: Browser
 ) -> None:
-    study, lab = lab_study(organism_shared, tmp_path / "lab"), Endless()
-    jobs = Jobs(lab=lab)
-    with closing(jobs), served(make_app(Context(study, jobs=jobs), LOCAL)) as address:
-        page, other = browser.new_page(), browser.new_page()
-        page.set_default_timeout(WAIT_MS)
-        status, elsewhere = page.locator("#lab-status"), other.locator("#lab-status")
-        page.goto(f"{address}/lab?prompt=a+song")
-        expect(status).to_contain_text("has not been made yet", timeout=WAIT_MS)
-        page.keyboard.press("g")
-        expect(status).to_have_text("Denoising.")
-        page.get_by_role("link", name="Overview", exact=True).click()
-        expect(page.get_by_role("heading", name="Overview", level=1)).to_be_visible()
-        page.go_back()
-        expect(status).to_have_text("Denoising.")
-        page.reload()
-        expect(status).to_have_text("Denoising.")
-        other.goto(page.url)
-        expect(elsewhere).to_have_text("Denoising.")
-        page.locator("#lab-prompt").fill("another song")
-        page.locator("#lab-render").click()
-        expect(status).to_have_text("Waiting: 1 clip is rendered first.")
-        other.reload()
-        expect(elsewhere).to_have_text("Denoising.")
-        other.locator("#lab-cancel").click()
-        expect(elsewhere).to_have_text("Cancelled.")
-        expect(status).to_have_text("Denoising.")
-        assert lab.begun == 2
-        page.close()
-        other.close()
+    page, other = opened.page, browser.new_page()
+    status, elsewhere = page.locator("#lab-status"), other.locator("#lab-status")
+    page.keyboard.press("g")
+    expect(status).to_have_text("Denoising.")
+    page.get_by_role("link", name="Overview", exact=True).click()
+    expect(page.get_by_role("heading", name="Overview", level=1)).to_be_visible()
+    page.go_back()
+    expect(status).to_have_text("Denoising.")
+    page.reload()
+    expect(status).to_have_text("Denoising.")
+    other.goto(page.url)
+    expect(elsewhere).to_have_text("Denoising.")
+    page.locator("#lab-prompt").fill("another song")
+    page.locator("#lab-render").click()
+    expect(status).to_have_text("Waiting: 1 clip is rendered first.")
+    other.reload()
+    expect(elsewhere).to_have_text("Denoising.")
+    other.locator("#lab-cancel").click()
+    expect(elsewhere).to_have_text("Cancelled.")
+    expect(status).to_have_text("Denoising.")
+    assert opened.lab.begun == 2
+    other.close()
