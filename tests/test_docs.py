@@ -13,6 +13,7 @@ import pytest
 import typer.main
 import yaml
 
+from tests.result_kinds import written_kinds
 from workbench.cli.main import app
 from workbench.engine.sites import PARTS
 from workbench.prompts.prompt_sets import PromptSet
@@ -250,12 +251,23 @@ def test_results_figures_and_sites_are_described() -> None:
     from dashboards.results import COMMANDS, STORED_KINDS
 
     results = (DOCS / "reference/results.md").read_text(encoding="utf-8")
-    for kind in map(STORED_KINDS.__getitem__, COMMANDS):
-        assert re.search(rf"^## `{kind}(-<name>)?`$", results, re.MULTILINE), kind
-        assert re.search(rf"kind `{kind}`, schema version \d", results), kind
+    for kind in COMMANDS.keys() - {"published"}:  # which is among what is imported
+        assert re.search(rf"^## `({kind}|{STORED_KINDS[kind]})(-<name>)?`$", results, re.MULTILINE), kind
     assert all(f"| `{figure}` |" in results for figure in FIGURES)
     models = (DOCS / "reference/models.md").read_text(encoding="utf-8")
     assert all(f"`{part}`" in models for part in PARTS)
+
+
+def test_every_schema_version_is_that_of_the_code() -> None:
+    named = [
+        found
+        for document in DOCUMENTS
+        if document.name != "CHANGELOG.md"  # which tells of earlier ones, too
+        for found in re.findall(
+            r"[Kk]ind\s+`([\w-]+)`,\s+schema\s+version\s+(\d+)", document.read_text(encoding="utf-8")
+        )
+    ]
+    assert sorted(named) == sorted((kind, str(version)) for kind, version in written_kinds().items())
 
 
 def test_one_version_everywhere() -> None:

@@ -45,6 +45,7 @@ from workbench.studies.study import Study
 
 _log = logging.getLogger(__name__)
 
+KIND = "patching"
 SCHEMA_VERSION = 6
 NAMED_PAIRS = 3  # dropped pairs that are named before a map is made; its result lists all of them
 CORRECTION = "Benjamini–Hochberg"
@@ -316,7 +317,7 @@ def _make(study: Study, model: AudioDiffusionModel, plan: Plan, progress: Progre
     if screen is not None:
         result = _with_screen(result, screen, spec)
     result.attrs |= {
-        "kind": "patching",
+        "kind": KIND,
         "schema_version": SCHEMA_VERSION,
         "question": spec.question,
         "row_label": "block",
