@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 
 from analyses.patching.published_map import PREFIX
 from cache.errors import UserError
+from cache.wording import counted
 from dashboards.drawing import palette, paper_maps, screen_maps
 from dashboards.drawing.grids import as_map
 from dashboards.drawing.measure import fitting_names
@@ -21,7 +22,7 @@ from dashboards.figures.base import Figure
 from dashboards.figures.specs import PatchingFigureSpec
 from dashboards.names import shortened
 from dashboards.numbers import fixed
-from dashboards.results import load_result, result_origin
+from dashboards.results import has_result, load_result, result_origin
 from dashboards.tables.comparison import Comparison, Map, compare_maps, imported_map, published_map, study_map
 from dashboards.tables.patching import UNCLEAR, UNTESTED, columns, default_columns, scorers
 from dashboards.wording import cell_text, interval
@@ -92,7 +93,7 @@ def compare(study: Study, spec: PatchingComparisonSpec) -> Comparison:
                 "A published table has impacts of blocks: compare a result of the question 'blocks', "
                 f"not '{ours.attrs['question']}'."
             )
-        right = imported_map(study, spec.imported) if spec.imported else _table_map(spec)
+        right = _imported_map(study, spec.imported) if spec.imported else _table_map(spec)
         notes.append("The published table has no intervals.")
     else:
         other = Study.open(Path(spec.compare))
@@ -108,6 +109,12 @@ def compare(study: Study, spec: PatchingComparisonSpec) -> Comparison:
             notes.append(f"The scorers differ: {scorer} on the left, {their_scorer} on the right.")
         right = study_map(other, theirs, column, their_scorer)
     return compare_maps(left, right, spec.top, notes)
+
+
+def _imported_map(study: Study, model: str) -> Map:
+    if has_result(study, f"{PREFIX}{model}"):
+        load_result(study, f"{PREFIX}{model}")  # says what to do if it is damaged
+    return imported_map(study, model)
 
 
 def _table_map(spec: PatchingComparisonSpec) -> Map:
@@ -252,10 +259,15 @@ def describe_agreement(compared: Comparison) -> list[str]:
     shared = (
         f": {', '.join(shortened(row, LONGEST_ROW) for row in compared.overlap)}" if compared.overlap else ""
     )
+    row, left_out = (
+        ("single block", " (sets of blocks are left out)") if compared.leaves_out_sets else ("row", "")
+    )
+    same = len(compared.overlap)
     return [
-        f"Spearman rank correlation of the mean impacts of {len(compared.means)} rows over the common concepts: {rho}.",
-        f"Of the {top} rows with the largest mean impacts, significant or not, {len(compared.overlap)} are the "
-        f"same{shared}.",
+        f"Spearman rank correlation of the mean impacts of {counted(len(compared.means), row)}{left_out} over "
+        f"the common concepts: {rho}.",
+        f"Of the {counted(top, row)} with the largest mean impacts, significant or not, {same} "
+        f"{'is' if same == 1 else 'are'} the same{shared}.",
     ]
 
 

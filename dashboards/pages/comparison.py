@@ -38,7 +38,8 @@ HELP = (
     "cell to see its impact in both maps."
 )
 SCATTER_HELP = (
-    "Each dot is a cell that both maps have, with its intervals. On the dotted line, both impacts are equal."
+    "Each dot is a cell that both maps have, with its intervals. On the dotted line, both impacts are equal. How well "
+    "the maps agree is told of single blocks, if there are any: a set of blocks repeats the impacts of its blocks."
 )
 SELECTION = ("concept", "row")
 SELECTS = Selects(

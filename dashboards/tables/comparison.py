@@ -8,6 +8,7 @@ import xarray as xr
 
 from analyses.patching.published_map import load_published_map
 from analyses.statistics import MIN_CELLS
+from cache.wording import counted
 from dashboards.tables.patching import cells_frame
 from workbench.engine.sites import block_number
 from workbench.studies.study import Study
@@ -42,8 +43,9 @@ class Comparison:
     `frame` has one row for each cell of either map: side ("left", "right"), map, concept, row, block, impact with its
     interval, status. `notes` are sentences about what differs or cannot be compared. `matched` has one row for each
     cell with a number in both maps (impact_left, impact_right and their intervals); it is empty if rows do not
-    correspond. `means` are the mean impacts over the common concepts of single blocks, or of all rows if none is a
-    single block; `spearman` is their rank correlation, NaN if undefined, and `tops` the `top` rows of each side.
+    correspond. `means` are the mean impacts over the common concepts of single blocks, as a set of blocks repeats the
+    impacts of its blocks, or of all rows if none is a single block; `spearman` is their rank correlation, NaN if
+    undefined, and `tops` the `top` rows of each side.
     """
 
     names: tuple[str, str]
@@ -53,6 +55,11 @@ class Comparison:
     means: pd.DataFrame
     spearman: float
     tops: tuple[list[str], list[str]]
+
+    @property
+    def leaves_out_sets(self) -> bool:
+        """Whether `means` lack rows of `matched`."""
+        return len(self.means) < self.matched["row"].nunique()
 
     @property
     def overlap(self) -> list[str]:
@@ -131,7 +138,11 @@ def _row_notes(left: Map, right: Map) -> list[str]:
         for one in (left, right)
         if set(one.rows) - common
     ]
-    return [f"Compared on {len(common)} rows that both have. {' '.join(missing)}"] if missing else []
+    if not missing:
+        return []
+    single = set(left.cells.loc[left.cells["block"] >= 0, "row"]) & common
+    of_these = f", {counted(len(single), 'single block')} among them" if 0 < len(single) < len(common) else ""
+    return [f"Compared on {counted(len(common), 'row')} that both have{of_these}. {' '.join(missing)}"]
 
 
 def _same_rows(left: Map, right: Map) -> bool:

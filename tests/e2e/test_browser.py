@@ -550,7 +550,8 @@ def test_planted_cells_are_outlined_when_asked_and_stay_so(page: Page, address: 
 
 def test_two_maps_are_compared(page: Page, address: str) -> None:
     page.goto(f"{address}/comparison")
-    expect(page.locator("#compare-numbers")).to_contain_text("8 rows over the common concepts: 1.00")
+    agreement = "8 single blocks (sets of blocks are left out) over the common concepts: 1.00"
+    expect(page.locator("#compare-numbers")).to_contain_text(agreement)
     expect(page.locator("#compare-numbers")).to_contain_text("significant or not, 3 are the same: tf3, tf4")
     expect(page.locator("#patching-compare-graph")).to_contain_text("0.93")
     expect(page.locator("#compare-scatter .scatterlayer .trace")).to_have_count(4)

@@ -13,6 +13,7 @@ from dashboards.drawing.grids import as_map
 from dashboards.figures.patching_comparison import (
     PatchingComparisonSpec,
     compare,
+    describe_agreement,
     draw_scatter,
     draw_screen,
     print_table,
@@ -102,6 +103,28 @@ def test_rows_that_one_map_lacks_are_named() -> None:
     )
     assert "Compared on 2 rows that both have. Only a has tf0, all." in compared.notes
     assert compared.matched["row"].tolist() == ["tf1", "tf2"]
+
+
+def test_rows_are_counted_with_the_sets_of_blocks_that_agreement_leaves_out() -> None:
+    right = {concept: {row: 0.5 * impact for row, impact in rows.items()} for concept, rows in LEFT.items()}
+    right["fast"]["pair"] = 0.9
+    compared = compare_maps(make_map("a", LEFT, 3), make_map("b", right, 3), 2, [])
+    assert compared.notes == [
+        "Compared on 4 rows that both have, 3 single blocks among them. Only b has pair."
+    ]
+    said = [
+        "Spearman rank correlation of the mean impacts of 3 single blocks (sets of blocks are left out) over the "
+        "common concepts: 1.00.",
+        "Of the 2 single blocks with the largest mean impacts, significant or not, 2 are the same: tf1, tf2.",
+    ]
+    assert describe_agreement(compared) == said
+    assert write_caption(compared).endswith(" ".join(said))
+    one = {"fast": {"tf0": 0.1}}
+    alone = compare_maps(make_map("a", one, 1), make_map("b", one, 1), 1, [])
+    assert describe_agreement(alone) == [
+        "Spearman rank correlation of the mean impacts of 1 row over the common concepts: undefined.",
+        "Of the 1 row with the largest mean impacts, significant or not, 1 is the same: tf0.",
+    ]
 
 
 def test_two_studies_are_compared(study: Study, other_study: Study) -> None:
