@@ -18,7 +18,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 from cache.errors import UserError
 from cache.opening import UnsafeFile, file_size
-from cache.wording import counted
+from cache.wording import counted, quoted
 from workbench.sae.stored import stored_weights
 
 FILE = "notes.sqlite"
@@ -210,6 +210,8 @@ def checked(field: NoteField, value: str) -> str:
         UserError: if it is too long or has control characters.
     """
     value = value.replace("\r\n", "\n").strip()
+    if field == "star" and value not in ("", "0", "1"):
+        raise UserError(f"A star is 1, or 0 for none, not {quoted(value)}.")
     if len(value) > LONGEST[field]:
         raise UserError(
             f"A {field} has at most {LONGEST[field]:,} characters; this one has {len(value):,}. Shorten it."
@@ -219,8 +221,6 @@ def checked(field: NoteField, value: str) -> str:
         raise UserError(
             f"A {field} cannot have control characters{' or line breaks' if not allowed else ''}. Remove them."
         )
-    if field == "star" and value not in ("", "0", "1"):
-        raise UserError(f"A star is 1, or 0 for none, not '{value}'.")
     return "" if (field, value) == ("star", "0") else value
 
 

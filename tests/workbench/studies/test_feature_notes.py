@@ -187,6 +187,14 @@ def test_a_spreadsheet_may_separate_cells_as_its_country_does(tmp_path: Path, se
     assert notes.sets_of(tmp_path, SAE, 3) == ["one", "two"]
 
 
+def test_a_star_that_is_none_is_told_what_a_star_is() -> None:
+    for value in ("2", "yes"):
+        with pytest.raises(UserError, match=rf"^A star is 1, or 0 for none, not '{value}'\.$"):
+            notes.checked("star", value)
+    with pytest.raises(UserError, match=r"not 'y{60}…'"):
+        notes.checked("star", 5000 * "y")
+
+
 def test_a_star_of_0_is_none(tmp_path: Path) -> None:
     notes.write(tmp_path, SAE, 3, "star", "1")
     notes.write(tmp_path, SAE, 5, "star", "1")
