@@ -6,7 +6,7 @@ import pandas as pd
 
 from dashboards.latex_layout import SCRIPT, Layout, fitting, groups
 from dashboards.names import printable
-from dashboards.numbers import significant
+from dashboards.numbers import in_table
 
 LONG = 45  # rows; longer tables span pages
 # LaTeX's special characters, and characters that are missing in its standard encodings.
@@ -143,6 +143,4 @@ def _latex_cell(value: object) -> str:
 
 
 def _cell(value: object) -> str:
-    if isinstance(value, float):
-        return "–" if pd.isna(value) else significant(value, 4)
-    return _INTERVAL.sub("[\\1,\u00a0\\2]", str(value))
+    return _INTERVAL.sub("[\\1,\u00a0\\2]", in_table(value))

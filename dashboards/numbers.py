@@ -12,6 +12,7 @@ from analyses.statistics import ALPHA, MIN_P
 
 UNDEFINED = "undefined"
 MAX_DIGITS = 6
+EXACT = 2.0**53  # below it, floats are as exact as whole numbers
 
 
 def fixed(value: float | int | np.number, digits: int = 2, apart_from: float | None = None) -> str:
@@ -60,6 +61,18 @@ def compared_p(p: float | np.number) -> str:
     """Format a p-value to follow the letter p: "= 0.03" or "< 0.0001"."""
     text = p_value(p)
     return f"< {text[1:]}" if text.startswith("<") else f"= {text}"
+
+
+def in_table(value: object) -> str:
+    """Format a value of any kind for the table of an exported figure: whole numbers with all digits, others with 4."""
+    if value is None:
+        return "–"
+    if not isinstance(value, float | np.floating):
+        return str(value)
+    if math.isnan(value):
+        return "–"
+    is_whole = float(value).is_integer() and abs(float(value)) < EXACT
+    return _minus(f"{value:.0f}") if is_whole else significant(value, 4)
 
 
 _EXACT = Context(prec=400, rounding=ROUND_HALF_UP)  # digits enough for any float

@@ -23,7 +23,7 @@ from dashboards.figures import FIGURES, find_figure, make_spec
 from dashboards.figures.feature import FeatureSpec
 from dashboards.figures.patching_pairs import PatchingPairsSpec
 from dashboards.levels import recording_level
-from dashboards.numbers import fixed
+from dashboards.numbers import fixed, in_table
 from dashboards.pictures import activation_svg, spectrogram_png
 from dashboards.results import load_result
 from dashboards.tables.features import examples_frame
@@ -126,8 +126,7 @@ def export_page(
         title, parts = f"{name}: {part.heading}", [part]
     else:
         stem, title, parts = "study", name, _study_parts(study, warn)
-    about = f"From the study {name}, by workbench export. All sounds and pictures are inside this file."
-    text = html_page(title, parts, about)
+    text = html_page(title, parts, f"From the study {name}, by workbench export.{_what_is_inside(parts)}")
     file = folder / f"{stem}.html"
     try:
         with replacing(file, None if out_dir else study.path) as partial:
@@ -136,6 +135,16 @@ def export_page(
         raise UserError(f"The page could not be written to {folder}: {error.strerror}.") from error
     warn(f"{file.name} has {len(text.encode()) / 2**20:.1f} MiB.")
     return file
+
+
+def _what_is_inside(parts: Sequence[Part]) -> str:
+    """A sentence that nothing need be sent with the file, to follow another; "" if it has only texts."""
+    has_sounds = any(part.sides or part.recordings for part in parts)
+    found = [
+        *(["sounds"] if has_sounds else []),
+        *(["pictures"] if any(part.picture for part in parts) else []),
+    ]
+    return f" All {' and '.join(found)} are inside this file." if found else ""
 
 
 def _figure_part(
@@ -241,11 +250,10 @@ def _section(part: Part) -> str:
     if part.table is not None:
         rows = part.table.head(MOST_ROWS)
         with pd.option_context("display.max_colwidth", None):  # pandas cuts longer texts
-            written = rows.to_html(index=False, border=0, escape=True, na_rep="–")
+            written = rows.map(in_table).to_html(index=False, border=0, escape=True)
         pieces.append(f'<div class="scroll">{written}</div>')
-        pieces.append(
-            f"<p>{len(part.table) - len(rows)} more rows.</p>" if len(part.table) > len(rows) else ""
-        )
+        more = len(part.table) - len(rows)
+        pieces.append(f"<p>{counted(more, 'more row')}.</p>" if more else "")
     return "\n".join([*filter(None, pieces), "</section>"])
 
 

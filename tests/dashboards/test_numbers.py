@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dashboards.numbers import compared_p, fixed, p_value, percent, significant, span
+from dashboards.numbers import compared_p, fixed, in_table, p_value, percent, significant, span
 from dashboards.wording import interval
 
 NAN = float("nan")
@@ -114,3 +114,22 @@ def test_small_scores_are_no_zeros() -> None:
 def test_a_share_of_nothing_is_undefined() -> None:
     assert percent(0.391) == "39.1%"
     assert percent(math.nan) == "undefined"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (2176.0, "2176"),
+        (np.float32(123456), "123456"),
+        (-3.0, "−3"),
+        (0.123456, "0.1235"),
+        (1234.56, "1235"),
+        (1e300, "1e+300"),
+        (math.nan, "–"),
+        (None, "–"),
+        (7, "7"),
+        ("1.50 [1.00, 2.00]", "1.50 [1.00, 2.00]"),
+    ],
+)
+def test_cells_of_tables_have_whole_counts(value: object, text: str) -> None:
+    assert in_table(value) == text

@@ -46,6 +46,7 @@ def test_a_cell_has_the_recordings_of_its_pairs(study: Study, tmp_path: Path) ->
     assert base64.b64decode(sound) == file.read_bytes()
     assert groups[0]["sides"][2]["level"] == pytest.approx(-20, abs=1)
     assert "Effect of patching in each pair of drums" in page
+    assert "by workbench export. All sounds and pictures are inside this file.</footer>" in page
     assert said == ["patching-pairs-blocks-drums-tf3.html has 0.9 MiB."]
 
 
@@ -63,6 +64,23 @@ def test_a_study_has_its_figures(study: Study, tmp_path: Path, monkeypatch: pyte
     assert f"<h1>{study.path.name}</h1>" in page
     headings = re.findall("<h2>([^<,]*)", page)
     assert headings == ["Study", "patching", "ladder"]
+    assert "by workbench export. All pictures are inside this file.</footer>" in page
+
+
+def test_counts_are_whole_and_other_numbers_short(study: Study, tmp_path: Path) -> None:
+    page, _ = written(study, tmp_path, "sae-training", name="tf3.cross_attn")
+    cells = re.findall("<td>(.*)</td>", page)
+    assert cells
+    digits = [cell.replace(".", "").strip("−0") for cell in cells if re.fullmatch(r"−?[\d.]+", cell)]
+    assert max(map(len, digits)) <= 4
+    table = standalone.pd.DataFrame({"n": [2176.0, 123456.0, None], "value": [0.123456, 2.5, np.nan]})
+    page = html_page("a", [Part("b", table=table)], "c")
+    assert re.findall("<td>(.*)</td>", page) == ["2176", "0.1235", "123456", "2.5", "–", "–"]
+
+
+def test_a_page_without_pictures_promises_none() -> None:
+    assert standalone._what_is_inside([Part("a")]) == ""
+    assert standalone._what_is_inside([Part("a", sides=["{}"])]) == " All sounds are inside this file."
 
 
 def test_nothing_comes_from_elsewhere() -> None:
