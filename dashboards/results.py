@@ -18,7 +18,7 @@ from cache.errors import UserError
 from dashboards.names import shortened
 from dashboards.result_shapes import shape_fault
 from dashboards.tables import benchmark
-from dashboards.tables.features import MEASURES, NEARNESS, SCORES, STEP_MEASURES
+from dashboards.tables.features import EFFECTS, EFFECTS_VERSION, MEASURES, NEARNESS, SCORES, STEP_MEASURES
 from dashboards.tables.patching import AGREEMENT, CELL_VALUES, CONCEPT_VALUES, TESTS, TEXTS
 from dashboards.tables.probes import COLUMNS
 from dashboards.tables.steering import ARM_VALUES, CHECKS, DENOMINATOR, IMPACTS
@@ -26,21 +26,46 @@ from workbench.documents import read_document
 from workbench.files import file_version
 from workbench.studies.study import Study
 
-SCHEMA_VERSIONS = {"patching": 6, "probes": 3, "sae": 5, "steering": 3, "benchmark": 3}
+# Kinds of results are called here by what their names begin with, up to the first "-".
+SCHEMA_VERSIONS = {
+    "patching": 6,
+    "probes": 3,
+    "sae": 5,
+    "steering": 3,
+    "benchmark": 3,
+    "evaluation": 1,
+    "feature": EFFECTS_VERSION,
+    "published": 1,
+}
 COMMANDS = {
     "patching": "patch",
     "probes": "probe",
     "sae": "sae train",
     "steering": "steer apply",
     "benchmark": "steer evaluate",
+    "evaluation": "sae evaluate",
+    "feature": "sae effects",
+    "published": "import localisation",
 }
-WORDS = {**{kind: kind for kind in COMMANDS}, "benchmark": "evaluation", "sae": "autoencoder"}
-"""What screens call the kinds of results."""
-STORED_KINDS = {**{kind: kind for kind in COMMANDS}, "benchmark": "steering-benchmark"}
+WORDS = {
+    "patching": "patching",
+    "probes": "probes",
+    "sae": "autoencoder",
+    "steering": "steering",
+    "benchmark": "evaluation",
+}
+"""What screens call the kinds of results that have a page."""
+STORED_KINDS = {
+    **{kind: kind for kind in COMMANDS},
+    "benchmark": "steering-benchmark",
+    "evaluation": "sae-evaluation",
+    "feature": "feature-effects",
+}
 """What results say that they are."""
 MOST_TOLD = 4
 """Results of a kind that cannot be shown of which a page tells; the lines above all pages have the others."""
 PROTOCOLS = ("strict", "published")
+EFFECTS_PREFIX = "feature-effects-"  # with which the names of results of features' effects begin
 LADDER = "ladder-"  # with which the names of ladders begin, unless they were named
 TRIAL = "benchmark-"  # with which the names of the trials of an evaluation begin
 # The variables that pages and figures read from each kind of result, and which must not be empty.
@@ -75,6 +100,8 @@ _VARIABLES = {
         *(*ARM_VALUES, *CHECKS, *IMPACTS, *DENOMINATOR, "defined", "n", "n_pairs", "way"),
     ),
     "benchmark": tuple(name for names in (benchmark.STRICT | benchmark.PUBLISHED).values() for name in names),
+    "feature": ("value", "features", "set", "size", "role", *EFFECTS),
+    "published": ("impact", "mean", "metric"),
 }
 _LABELS = {
     "patching": ("concept", "arm", "scorer", "pair", "seed"),
@@ -82,6 +109,8 @@ _LABELS = {
     "sae": ("feature", "step", "mean_to_spread"),
     "steering": ("concept", "arm", "scorer", "pair", "seed"),
     "benchmark": ("concept", "way", "sign", "scorer", "measure"),
+    "feature": ("cell", "scorer", "sae", "factor", "concept"),
+    "published": ("concept", "block"),
 }
 _ATTRIBUTES = {
     "patching": (
@@ -123,6 +152,8 @@ def command(study: Study, kind: str, name: str = "") -> str:
         protocol = name in PROTOCOLS[1:]
         option = f" --{'protocol' if protocol else 'name'} {shlex.quote(name)}"
         return f"workbench steer evaluate {folder}{'' if name in ('', PROTOCOLS[0]) else option}"
+    if kind == "published":
+        return f"workbench import localisation SOURCE --study {folder} --model {shlex.quote(name)}"
     return f"workbench {COMMANDS[kind]} {folder}{_OPTIONS.get(kind, _no_options)(study, name)}"
 
 
@@ -150,7 +181,25 @@ def _steering_options(study: Study, name: str) -> str:
     return " --pack NAME"
 
 
-_OPTIONS = {"sae": _sae_options, "patching": _patching_options, "steering": _steering_options}
+def _evaluation_options(study: Study, name: str) -> str:
+    del study
+    return f" {shlex.quote(name)}"
+
+
+def _effects_options(study: Study, name: str) -> str:
+    """The autoencoders, whose names the result's has with "+" between, unless that would be too long."""
+    names = name.removeprefix(EFFECTS_PREFIX.removeprefix("feature-")).split("+")
+    is_known = all(f"sae-{each}" in study.result_names() for each in names)
+    return f" {shlex.join(names)}" if is_known else " NAME"
+
+
+_OPTIONS = {
+    "sae": _sae_options,
+    "patching": _patching_options,
+    "steering": _steering_options,
+    "evaluation": _evaluation_options,
+    "feature": _effects_options,
+}
 
 
 def _site_of_sae(study: Study, name: str) -> str:
@@ -242,7 +291,8 @@ def outdated_result(study: Study, name: str) -> str:
 
 def other_origin(study: Study, name: str) -> str:
     """What a result was computed from, if not from the study in its current state, to follow "The result"; or ""."""
-    if name.partition("-")[0] not in COMMANDS:
+    kind = name.partition("-")[0]
+    if kind not in COMMANDS or kind == "published":  # which is of a paper's study
         return ""
     attributes = _attributes(study.path, name, file_version(_file(study.path, name)))
     if study.made(attributes):
@@ -317,12 +367,19 @@ def _problem(study_path: Path, name: str, version: Identity) -> str | None:
         fault = f"The result {_file(study_path, name)} {fault}" if fault else ""
     if not fault:
         return None
-    study = Study.open(study_path)
+    return f"{fault}: {_remedy(Study.open(study_path), kind, site)}."
+
+
+def _remedy(study: Study, kind: str, name: str) -> str:
+    """What to do about a result that cannot be shown, to follow a colon."""
     if kind not in COMMANDS:
-        return f"{fault}."
+        return "delete it, as no command makes a result of this name"
+    made = f"`{command(study, kind, name)}`"
+    if kind == "published":
+        return f"import it again with {made}, where SOURCE is its table"
     # An autoencoder whose result is damaged is never replaced: nobody knows what that would be.
     how = "delete it, and compute it again with" if kind == "sae" else "compute it again with"
-    return f"{fault}: {how} `{command(study, kind, site)}` and the options that it had."
+    return f"{how} {made} and the options that it had"
 
 
 def _fault(result: xr.Dataset, kind: str) -> str:
@@ -409,6 +466,13 @@ def trial_name(study: Study, result: xr.Dataset, concept: str, direction: str) -
     return ""
 
 
+def lost_trials(study: Study, concept: str, direction: str) -> list[str]:
+    """Why trials that evaluations reported of a concept and direction, by their names, cannot be shown."""
+    ending = f"-{concept}-{direction}-report"
+    names = [name for name in _names_of(study, "steering") if name.startswith(f"steering-{TRIAL}")]
+    return [fault for name in names if name.endswith(ending) and (fault := problem(study, name)) is not None]
+
+
 def names_of_kind(study: Study, kind: str) -> list[str]:
     """The results of a kind that can be shown, without "kind-", in the order of `_of_kind`."""
     return _of_kind(kind, usable_names(study, kind))
@@ -433,11 +497,15 @@ def name_to_show(study: Study, kind: str, asked: str = "") -> str:
     return name
 
 
+def faults_of_kind(study: Study, kind: str) -> list[str]:
+    """Why some of a study's results of a kind cannot be shown, a sentence for each of them."""
+    return [fault for name in _names_of(study, kind) if (fault := problem(study, name)) is not None]
+
+
 def unusable(study: Study, kind: str) -> list[str]:
     """Why a study's results of a kind cannot be shown, a sentence for each, of at most `MOST_TOLD`; none if one can."""
-    names = _names_of(study, kind)
-    faults = [fault for name in names if (fault := problem(study, name)) is not None]
-    if len(faults) < len(names):
+    faults = faults_of_kind(study, kind)
+    if len(faults) < len(_names_of(study, kind)):
         return []
     if (others := len(faults) - MOST_TOLD) > 0:
         more = f"{others} other {WORDS[kind]} results cannot be shown either: the overview has the list."

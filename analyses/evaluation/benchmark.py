@@ -3,7 +3,6 @@
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -168,9 +167,8 @@ def run_benchmark(
         }
         ids = {trial.attrs["result_id"]: "-".join(place) for place, trial in trials.items()}
         spec = spec.model_copy(update={"trials": ids, "schema_version": SCHEMA_VERSION})
-        with suppress(UserError):  # damaged: made again
-            if study.is_done(spec.result_name, spec):
-                return study.result(spec.result_name)
+        if (earlier := study.done_result(spec.result_name, spec)) is not None:
+            return earlier
         if sentence := study.replaced(spec.result_name, spec):
             note(sentence)
         result = benchmark_result(trials, spec.protocol)

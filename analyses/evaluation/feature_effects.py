@@ -146,8 +146,8 @@ def run_effects(
     scorers = {name: load_scorer(name, device=model.device) for name in spec.scorers}
     spec = settled(spec, {each.name: weights_hash(each.sae) for each in saes}, scorers, SCHEMA_VERSION)
     with study.making(spec.result_name):
-        if study.is_done(spec.result_name, spec):
-            return study.result(spec.result_name)
+        if (earlier := study.done_result(spec.result_name, spec)) is not None:
+            return earlier
         concepts = spec.concepts or tuple(study.spec.prompts.concepts)
         chosen = chosen_features([each.trained for each in saes], concepts, spec)
         arms = _arms(saes, chosen, spec)

@@ -94,10 +94,9 @@ def evaluate_sae(
     scorers = {name: load_scorer(name, device=model.device) for name in spec.scorers}
     spec = settled(spec, weights_hash(sae), scorers, SCHEMA_VERSION)
     with study.making(spec.result_name):
-        if study.is_done(spec.result_name, spec):
-            result = study.result(spec.result_name)
-            _keep_gate(study, spec.name, sae, result)  # the SAE may have been trained again since
-            return result
+        if (earlier := study.done_result(spec.result_name, spec)) is not None:
+            _keep_gate(study, spec.name, sae, earlier)  # the SAE may have been trained again since
+            return earlier
         sentences = [
             too_few_pairs(spec.pairs) if spec.pairs else "",
             study.replaced(spec.result_name, spec),

@@ -3,7 +3,6 @@
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from types import MappingProxyType
 
@@ -160,9 +159,8 @@ def run_steering(
     spec = settled(spec, asked, scorers, distances, pairs)
     with study.making(spec.result_name):
         contexts = _contexts(study, model, spec, pairs)
-        with suppress(UserError):  # damaged: made again
-            if study.is_done(spec.result_name, spec):
-                return study.result(spec.result_name)
+        if (earlier := study.done_result(spec.result_name, spec)) is not None:
+            return earlier
         hearing = [scorer for name, scorer in scorers.items() if name != QUALITY]
         unheard = check_heard(hearing, [text for c in contexts for text in readings(study, c.pair).values()])
         sweep = Sweep(study, model, scorers, {spec.concept: contexts}, executor, distances)

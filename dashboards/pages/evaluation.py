@@ -16,7 +16,7 @@ from dashboards.components.graph import clicked_point, figure_panel
 from dashboards.components.grid import selected_row
 from dashboards.components.no_results import no_results
 from dashboards.components.selects import Choice, Selects
-from dashboards.components.text import panel
+from dashboards.components.text import panel, with_code
 from dashboards.context import Context
 from dashboards.figures import alignment_preservation, leakage, method_ranking
 from dashboards.figures.alignment_preservation import AlignmentPreservationSpec
@@ -48,6 +48,7 @@ from dashboards.pages.page import Page, Query
 from dashboards.results import (
     benchmark_names,
     load_result,
+    lost_trials,
     trial_name,
 )
 from dashboards.tables.benchmark import method_of
@@ -251,9 +252,9 @@ def _heard(study: Study, result: xr.Dataset, now: dict[str, str], concept: str, 
         return None
     trial = trial_name(study, result, concept, now["direction"])
     if not trial:
-        return dmc.Text(
-            f"{arm}: the study does not have the trial of its clips any more.", size="sm", c="dimmed"
-        )
+        gone = ["The study does not have the trial of its clips any more."]
+        why = " ".join(lost_trials(study, concept, now["direction"]) or gone)
+        return dmc.Text(with_code(f"{arm}: {why}"), size="sm", c="dimmed", style={"overflowWrap": "anywhere"})
     selection = {"result": trial, "scorer": now["scorer"], "shown": concept, "arm": arm}
     strength = float(result["strength"].sel(arm=arm))
     return dmc.Group(

@@ -16,13 +16,12 @@ from cache.errors import UserError
 from dashboards.components.text import text_table, with_code
 from dashboards.figures.feature import FeatureSpec
 from dashboards.numbers import fixed, p_value, span
-from dashboards.results import Identity, load_result, result_identity, usable_names
-from dashboards.tables.features import EFFECTS, EFFECTS_VERSION, effects_frame
+from dashboards.results import EFFECTS_PREFIX, Identity, has_result, load_result, problem, result_identity
+from dashboards.tables.features import effects_frame
 from dashboards.wording import interval
 from workbench.studies.feature_notes import left_out_of_sets
 from workbench.studies.study import Study
 
-PREFIX = "feature-effects-"
 TITLE = "Causal effects: change of the score when the feature is changed [95 % interval]"
 HEADS = ["prompts with", "changed", "factor", "change", "random", "p, adjusted", "other concepts"]
 
@@ -46,18 +45,21 @@ def measured(study: Study, spec: FeatureSpec) -> tuple[pd.DataFrame, list[str]]:
     Raises:
         UserError: if the autoencoder's weights cannot be read.
     """
-    results = [load_result(study, name) for name in usable_names(study, "feature") if name.startswith(PREFIX)]
-    known = [result for result in results if has_effects(result)]
+    names = [name for name in study.result_names() if name.startswith(EFFECTS_PREFIX)]
+    faults = {name: fault for name in names if (fault := problem(study, name)) is not None}
+    known = [load_result(study, name) for name in names if name not in faults]
     frames = [(result, effects_frame(result, spec.name, spec.feature)) for result in known]
     frames = [(result, frame) for result, frame in frames if not frame.empty]
     now = _weights(study.path, spec.name, result_identity(study, spec.result_name)) if frames else ""
     own = [frame for result, frame in frames if _weights_then(result, spec.name) == now]
     asked = f"workbench sae effects {shlex.quote(str(study.path))} {shlex.quote(spec.name)}"
-    said = []
+    said = [fault for name, fault in faults.items() if _may_be_of(study, name, spec.name)]
     if len(own) < len(frames):
         said.append(
             f"Not shown: what was measured of an earlier autoencoder {spec.name}, which had other weights and features."
         )
+    if not own and said:
+        return pd.DataFrame(), said
     if not own:
         lacking = "Not measured for this feature" if known else "Not measured yet"
         said.append(
@@ -71,10 +73,10 @@ def measured(study: Study, spec: FeatureSpec) -> tuple[pd.DataFrame, list[str]]:
     return found, said
 
 
-def has_effects(result: xr.Dataset) -> bool:
-    """Whether a result has the form that `effects_frame` reads."""
-    needed = {"value", "features", "set", "size", "role", "scorer", "sae", "factor", "concept", *EFFECTS}
-    return result.attrs["schema_version"] == EFFECTS_VERSION and needed <= set(map(str, result.variables))
+def _may_be_of(study: Study, result: str, sae: str) -> bool:
+    """Whether a result that cannot be read may have effects of an autoencoder, by its name, which can be shortened."""
+    named = result.removeprefix(EFFECTS_PREFIX).split("+")
+    return sae in named or not all(has_result(study, f"sae-{name}") for name in named)
 
 
 def changed(row: pd.Series) -> str:

@@ -20,7 +20,7 @@ from dashboards.links import address, change_query, read_query, write_query
 from dashboards.names import shortened
 from dashboards.numbers import fixed
 from dashboards.pages.page import Page, Query
-from dashboards.results import command, sae_names, sae_site
+from dashboards.results import MOST_TOLD, command, faults_of_kind, sae_names, sae_site
 from workbench.studies.study import Study
 
 PATH = "/feature-pairs"
@@ -46,9 +46,12 @@ def layout(context: Context, query: Query) -> Component:
     study = context.study
     names = sae_names(study)
     if len(names) < 2:
+        faults = faults_of_kind(study, "sae")
         what = "There are no two sparse autoencoders to compare."
         then = "This page matches the features of two autoencoders, such as of two seeds or sites."
         made = command(study, "sae") + " --seed 1"
+        if names and faults:
+            return empty_state(faults[:MOST_TOLD], then)
         return empty_state([what], then, made) if names else no_results(study, "sae", what, then, made)
     name, other, by = _asked(study, query)
     choices = [{"value": each, "label": each} for each in names]

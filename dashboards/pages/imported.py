@@ -23,7 +23,7 @@ from dashboards.figures import patching_comparison
 from dashboards.figures.published_map import NAMES, draw_means, maps_frame, means_frame
 from dashboards.links import change_query, read_query
 from dashboards.pages.page import Page, Query
-from dashboards.results import is_usable, load_result, patching_names
+from dashboards.results import faults_of_kind, has_result, is_usable, load_result
 from dashboards.tables.comparison import Map, imported_map, study_map
 from dashboards.tables.imported import artefacts_frame
 from dashboards.tables.patching import columns, default_columns, scorers
@@ -73,6 +73,7 @@ def layout(context: Context, query: Query) -> Component:
         return empty_state(["Nothing imported yet."], then, example)
     parts = []
     readable, faults = _artefacts(study)
+    faults += faults_of_kind(study, "published")
     if faults:
         parts.append(remarks(faults, "Some imported files cannot be shown", "red"))
     artefacts = artefacts_frame(readable)
@@ -215,7 +216,7 @@ def register(app: dash.Dash, context: Context) -> None:
 
 def _own(study: Study, published: Map) -> tuple[Map | None, list[str]]:
     """The study's own map of blocks, or None if it cannot be compared with the published one, and notes about it."""
-    if "blocks" not in patching_names(study):
+    if not has_result(study, "patching-blocks"):
         return None, ["This study has no patching result for blocks to compare with."]
     try:
         result = load_result(study, "patching-blocks")

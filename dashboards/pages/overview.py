@@ -10,13 +10,13 @@ from dash.development.base_component import Component
 from dashboards.components.concepts import ConceptPicker
 from dashboards.components.grid import WRAPPED, headed, row_grid, selected_row
 from dashboards.components.player import player
-from dashboards.components.text import hint, key_values, numbers, panel
+from dashboards.components.text import hint, key_values, numbers, panel, with_code
 from dashboards.context import Context
 from dashboards.links import address, change_query, read_query
 from dashboards.names import shortened
 from dashboards.pages import steering_vectors
 from dashboards.pages.page import Page, Query
-from dashboards.results import command, is_usable, names_of_kind, other_origin, usable_names
+from dashboards.results import command, is_usable, names_of_kind, other_origin, unusable, usable_names
 from dashboards.truth import truth_frame
 from workbench.studies.study import Study
 
@@ -209,7 +209,10 @@ def _result_card(study: Study, kind: str) -> Component:
     named = {"sae": "Sites", "patching": "Questions"}.get(kind, "Results")
     detail = f"{sentence}. {named}: {_some(results)}." if results else f"{sentence}."
     action = dmc.Anchor(f"Open {title.lower()}", href=address(path), size="sm", fw=500)
-    if not present:
+    if faults := unusable(study, kind):
+        lines = [dmc.Text(with_code(fault), size="xs") for fault in faults]
+        action = html.Div(lines, style={"overflowWrap": "anywhere"})
+    elif not present:
         made = steering_vectors.commands(study) if kind == "steering" else command(study, kind)
         action = dmc.Code(made, block=True, className="command")
     return dmc.Paper(

@@ -131,7 +131,14 @@ def test_a_click_leads_to_the_clips_of_its_trial(evaluated: Study, dashboard: da
         "result": TRIAL, "scorer": "embedded", "shown": "tempo", "arm": arm, "strength": "2",
     }  # fmt: skip
     gone = drawn(dashboard, f"?result=strict&concept=mood&arm={arm}")["heard"]
-    assert "does not have the trial" in str(gone)
+    assert f"{arm}: The study does not have the trial of its clips any more." in str(gone)
+    file = evaluated.path / "results" / f"steering-{TRIAL.replace('tempo', 'mood')}.nc"
+    file.write_bytes(b"nonsense")
+    damaged = str(drawn(dashboard, f"?result=strict&concept=mood&arm={arm}")["heard"])
+    file.unlink()
+    assert f"{file.name} is damaged" in damaged
+    assert f"workbench steer evaluate {evaluated.path}" in damaged
+    assert "any more" not in damaged
     assert drawn(dashboard, "?result=strict&arm=other")["heard"] is None
     assert trial_name(evaluated, evaluated.result("benchmark-strict"), "tempo", "away") == ""
     assert steering_names(evaluated) == ["tempo", TRIAL], "trials of evaluations stand last"

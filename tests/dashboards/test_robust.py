@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import dash
+import pandas as pd
 import pytest
 import xarray as xr
 from dash import no_update
@@ -19,18 +20,22 @@ from werkzeug.test import Client
 from analyses.steering.study_packs import save_pack
 from cache.errors import UserError
 from cache.opening import read_file
-from dashboards import shell
+from dashboards import results, shell
 from dashboards.address import Address
 from dashboards.app import Dashboard, create_app, open_context
 from dashboards.components import notices
 from dashboards.export import export_figure
 from dashboards.figures import FIGURES, make_spec
+from dashboards.figures.feature import FeatureSpec
+from dashboards.figures.patching_comparison import compare
 from dashboards.links import page_path
 from dashboards.media import audio_url, spectrogram_url
 from dashboards.packs import load_pack, pack_names
 from dashboards.pages import (
     PAGES,
     evaluation,
+    feature_effects,
+    feature_pairs,
     features,
     imported,
     overview,
@@ -42,6 +47,8 @@ from dashboards.pages import (
 )
 from dashboards.pages.page import Page
 from dashboards.results import (
+    SCHEMA_VERSIONS,
+    STORED_KINDS,
     load_result,
     patching_names,
     problems,
@@ -49,9 +56,13 @@ from dashboards.results import (
     shown_name,
     steering_names,
 )
+from dashboards.tables.comparison import published_map
 from dashboards.versions import shown_version
+from tests.dashboards.synthetic_benchmark import SPEC
 from tests.dashboards.synthetic_steering import slider, vector
+from tests.dashboards.tables.test_features import effects
 from tests.dashboards.test_pages import callback
+from tests.result_kinds import written_kinds
 from workbench.studies.result_files import result_bytes
 from workbench.studies.study import Study
 
@@ -163,7 +174,9 @@ def test_a_damaged_result_blanks_no_page(damaged: Study, name: str, damage: Any)
         text = page_text(app, module.PATH)
         assert module.SENTENCE in text
         assert f"{name}.nc" in text
-        assert len(re.findall(r"\bagain\b", text)) == text.count("compute it again with") == 1, (
+        # The card of a kind of which nothing can be shown says what the line above the pages says.
+        says_twice = module is overview and kind not in ("patching", "sae")
+        assert len(re.findall(r"\bagain\b", text)) == text.count("compute it again with") == 1 + says_twice, (
             "one piece of advice"
         )
         assert COMMANDS[kind] in text
@@ -300,6 +313,137 @@ def test_the_advice_on_a_damaged_trial_names_its_command(damaged: Study, name: s
     cut((folder / "steering-tempo.nc").rename(folder / f"steering-{name}.nc"))
     (told,) = problems(damaged)
     assert f"workbench steer {command.format(study=damaged.path)}" in told
+
+
+OF_EVERY_KIND = {
+    "patching-blocks": "compute it again with `workbench patch {study}`",
+    "patching-steps": "compute it again with `workbench patch {study} --question steps`",
+    "patching-mine": "compute it again with `workbench patch {study} --name mine`",
+    "probes": "compute it again with `workbench probe {study}`",
+    "sae-tf4.cross_attn": "delete it, and compute it again with `workbench sae train {study} --site tf4.cross_attn`",
+    "steering-tempo": "compute it again with `workbench steer apply {study} --pack tempo`",
+    "steering-check-mood": "compute it again with `workbench steer check {study} mood`",
+    "steering-ladder-mood": "compute it again with `workbench steer ladder {study} --concept mood`",
+    "steering-benchmark-strict-tempo-towards-report": "compute it again with `workbench steer evaluate {study}`",
+    "benchmark-strict": "compute it again with `workbench steer evaluate {study}`",
+    "benchmark-published": "compute it again with `workbench steer evaluate {study} --protocol published`",
+    "evaluation-tf4.cross_attn": "compute it again with `workbench sae evaluate {study} tf4.cross_attn`",
+    "feature-effects-tf4.cross_attn": "compute it again with `workbench sae effects {study} tf4.cross_attn`",
+    "feature-effects-tf3.cross_attn+tf4.cross_attn": (
+        "compute it again with `workbench sae effects {study} tf3.cross_attn tf4.cross_attn`"
+    ),
+    "feature-effects-too-long-0123abcd": "compute it again with `workbench sae effects {study} NAME`",
+    "published-tiny": (
+        "import it again with `workbench import localisation SOURCE --study {study} --model tiny`, where SOURCE is its "
+        "table"
+    ),
+}
+"""What to do about a damaged result, by its name; of every kind of result that a study has."""
+
+
+@pytest.mark.parametrize("name", OF_EVERY_KIND)
+def test_a_damaged_result_of_every_kind_has_its_command(damaged: Study, name: str) -> None:
+    file = damaged.path / "results" / f"{name}.nc"
+    file.write_bytes(b"nonsense")
+    told = OF_EVERY_KIND[name].format(study=damaged.path)
+    options = "" if name == "published-tiny" else " and the options that it had"
+    (sentence,) = problems(damaged)
+    assert sentence.startswith(f"The result {file} is damaged or was not written by the workbench (")
+    assert sentence.endswith(f"): {told}{options}.")
+
+
+def test_every_kind_of_result_is_known() -> None:
+    """All that is written into studies; the analysis of a listening study is in a folder of its own."""
+    written = written_kinds()
+    del written["listening"]
+    assert {STORED_KINDS[kind]: SCHEMA_VERSIONS[kind] for kind in results.COMMANDS} == written
+    assert {name.partition("-")[0] for name in OF_EVERY_KIND} == set(results.COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "is_outdated"),
+    [
+        ("evaluation-tf4.cross_attn", "sae-evaluation", True),
+        ("published-tiny", "published", False),  # of a paper, whatever the study is
+    ],
+)
+def test_results_of_another_study_are_outdated(
+    damaged: Study, name: str, kind: str, is_outdated: bool
+) -> None:
+    attributes = {"kind": kind, "schema_version": 1, "result_id": "other", "spec": "{}", "provenance": "{}"}
+    shape = xr.Dataset({"impact": (("concept", "block"), [[0.5]]), "mean": ("block", [0.5])})
+    labels = {"concept": ["tempo"], "block": ["tf3"], "metric": ("concept", ["clap"])}
+    found = shape.assign_coords(labels).assign_attrs(attributes)
+    (damaged.path / "results" / f"{name}.nc").write_bytes(result_bytes(found))
+    assert problems(damaged) == []
+    assert [f"results/{name}.nc" in said for said in results.outdated(damaged)].count(True) == is_outdated
+
+
+def test_a_result_that_no_command_makes_is_to_be_deleted(damaged: Study) -> None:
+    (damaged.path / "results" / "mine.nc").write_bytes(b"nonsense")
+    (sentence,) = problems(damaged)
+    assert sentence.endswith("): delete it, as no command makes a result of this name.")
+
+
+@pytest.mark.parametrize("name", ["sae-tf4.cross_attn", "patching-steps", "steering-check-mood"])
+def test_the_card_of_a_damaged_result_says_what_the_line_above_says(damaged: Study, name: str) -> None:
+    """Also where the usual command of the kind makes another result."""
+    folder, kind = damaged.path / "results", name.partition("-")[0]
+    for file in folder.glob(f"{kind}*.nc"):
+        file.unlink()
+    (folder / f"{name}.nc").write_bytes(b"nonsense")
+    (line,) = problems(damaged)
+    card = overview._result_card(damaged, kind)
+    texts = [text for part in card._traverse() if isinstance(text := getattr(part, "children", None), list)]
+    assert notices.with_code(line)[0] in [text[0] for text in texts]
+    assert OF_EVERY_KIND[name].format(study=damaged.path).partition("`")[2].rstrip("`") in str(card)
+    assert "className='command'" not in str(card), "no other command"
+    assert "and the options that it had." in str(card)
+
+
+def test_damaged_effects_of_a_feature_are_not_said_to_be_missing(damaged: Study) -> None:
+    spec = FeatureSpec(name="tf4.cross_attn", feature=5)
+    folder = damaged.path / "results"
+    for name in ("tf3.cross_attn", "tf4.cross_attn"):
+        (folder / f"feature-effects-{name}.nc").write_bytes(b"nonsense")
+    _, said = feature_effects.measured(damaged, spec)
+    assert len(said) == 1, "none of another autoencoder"
+    assert f"workbench sae effects {damaged.path} tf4.cross_attn` and the options that it had." in said[0]
+    assert "feature-effects-tf4.cross_attn.nc is damaged" in str(feature_effects.effects(damaged, spec))
+    result = effects().assign_coords(sae=["tf4.cross_attn"]).assign_attrs(kind="feature-effects")
+    for changed, fault in (
+        (result.drop_vars("null_lo"), "is incomplete (it has no null_lo)"),
+        (result.assign_attrs(schema_version=2), "is of an older version of the workbench"),
+    ):
+        damaged.save_result("feature-effects-tf4.cross_attn", changed, SPEC, seconds=1.0)
+        (told,) = feature_effects.measured(damaged, spec)[1]
+        assert fault in told
+
+
+def test_a_damaged_published_map_is_told_where_it_would_be_shown(damaged: Study) -> None:
+    (damaged.path / "results" / "published-tiny.nc").write_bytes(b"nonsense")
+    context = open_context(damaged.path)
+    page = str(imported.layout(context, {}))
+    assert "published-tiny.nc is damaged" in page
+    assert "workbench import localisation SOURCE" in page
+    with pytest.raises(UserError, match="import it again with `workbench import localisation SOURCE"):
+        compare(damaged, context.comparison_spec("published, tiny", name="blocks"))
+
+
+def test_a_damaged_own_map_is_told_beside_a_published_one(damaged: Study) -> None:
+    cut(damaged.path / "results" / "patching-blocks.nc")
+    impacts = pd.DataFrame({"concept": ["tempo"], "block": ["tf3"], "impact": [0.5]})
+    own, notes = imported._own(damaged, published_map("published", impacts))
+    assert own is None
+    assert "patching-blocks.nc is damaged" in notes[0]
+
+
+def test_pairs_of_features_tell_of_a_damaged_autoencoder(damaged: Study) -> None:
+    cut(damaged.path / "results" / "sae-tf3.cross_attn.nc")
+    page = str(feature_pairs.layout(open_context(damaged.path), {}))
+    assert "sae-tf3.cross_attn.nc is damaged" in page
+    assert "delete it, and compute it again with" in page
+    assert "--seed 1" not in page
 
 
 def test_trials_are_listed_without_reading_them(damaged: Study, monkeypatch: pytest.MonkeyPatch) -> None:

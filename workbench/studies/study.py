@@ -369,6 +369,13 @@ class Study:
             return False
         return bool(attributes["result_id"] == self._result_id(attributes["kind"], spec))
 
+    def done_result(self, name: str, spec: BaseModel) -> xr.Dataset | None:
+        """Return the result if `is_done` and it can be read; None if it is to be computed."""
+        with suppress(UserError):  # damaged: made again
+            if self.is_done(name, spec):
+                return self.result(name)
+        return None
+
     def replaced(self, name: str, spec: BaseModel) -> str:
         """Return a sentence if a result computed with this spec would replace one with other options, else ""."""
         try:

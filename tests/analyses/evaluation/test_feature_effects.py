@@ -28,6 +28,7 @@ from workbench.engine.runs import Clip
 from workbench.models.ace_step import AceStep15
 from workbench.sae.gate import Gate, GatedStep, set_gate
 from workbench.studies.feature_notes import Noted, change_set, write_all
+from workbench.studies.result_files import DamagedResult, result_bytes
 from workbench.studies.study import Study
 
 OPTIONS = {"pairs": 2, "features": 1, "together": 3, "randoms": 1, "concepts": ["mood"], "ignore_gate": True}
@@ -265,6 +266,19 @@ def test_the_same_effects_are_not_measured_again(
     assert run_effects(evaluated_study, tiny, asked_effects(evaluated_study, OTHER, **OPTIONS)).identical(
         result
     )
+
+
+def test_damaged_effects_are_measured_again(
+    evaluated_study: Study, tiny: AceStep15, result: xr.Dataset
+) -> None:
+    """Also where what they were computed with can still be read."""
+    spec = asked_effects(evaluated_study, OTHER, **OPTIONS)
+    file = evaluated_study.path / "results" / f"{spec.result_name}.nc"
+    file.write_bytes(result_bytes(result.assign_coords(cell=[0] * result.sizes["cell"])))
+    with pytest.raises(DamagedResult):
+        evaluated_study.result(spec.result_name)
+    assert run_effects(evaluated_study, tiny, spec, note=lambda _: None).equals(result)
+    assert evaluated_study.result(spec.result_name).equals(result)
 
 
 def test_steps_that_the_gate_closes_are_left_out(

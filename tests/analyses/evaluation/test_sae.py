@@ -26,6 +26,7 @@ from workbench.engine.edits import SELF, Edit, Run, patch_reconstruction
 from workbench.engine.runs import Clip
 from workbench.models.ace_step import AceStep15
 from workbench.sae.gate import gate_of
+from workbench.studies.result_files import DamagedResult, result_bytes
 from workbench.studies.study import Study
 
 OPTIONS = {"pairs": 2, "against": [OTHER], "clips": 3}
@@ -145,6 +146,16 @@ def test_the_same_evaluation_is_not_repeated(
 ) -> None:
     monkeypatch.setattr(evaluation, "loss_recovered", None)
     assert evaluate_sae(study, tiny, asked_evaluation(study, NAME, **OPTIONS)).identical(result)
+
+
+def test_a_damaged_evaluation_is_repeated(study: Study, tiny: AceStep15, result: xr.Dataset) -> None:
+    """Also where what it was computed with can still be read."""
+    spec = asked_evaluation(study, NAME, **OPTIONS)
+    file = study.path / "results" / f"{spec.result_name}.nc"
+    file.write_bytes(result_bytes(result.assign_coords(step=[0] * result.sizes["step"])))
+    with pytest.raises(DamagedResult):
+        study.result(spec.result_name)
+    assert evaluate_sae(study, tiny, spec, note=lambda _: None).equals(result)
 
 
 def test_a_transcoder_is_judged_by_the_site_that_it_reconstructs(

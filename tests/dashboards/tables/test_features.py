@@ -6,7 +6,6 @@ import xarray as xr
 from analyses.evaluation.feature_effects import SCHEMA_VERSION
 from dashboards.pages import feature_effects
 from dashboards.tables.features import (
-    EFFECTS_VERSION,
     effects_frame,
     examples_frame,
     features_frame,
@@ -114,10 +113,3 @@ def test_effects_are_those_of_the_cells_in_which_the_feature_was_changed() -> No
     assert len(effects_frame(effects(), "s", 5)) == 2
     assert effects_frame(effects(), "s", 13).empty, "a random feature is a null"
     assert effects_frame(effects(), "other", 3).empty
-
-
-def test_only_effects_of_the_known_form_are_shown() -> None:
-    assert EFFECTS_VERSION == SCHEMA_VERSION
-    assert feature_effects.has_effects(effects())
-    assert not feature_effects.has_effects(effects().drop_vars("null_lo"))
-    assert not feature_effects.has_effects(effects().assign_attrs(schema_version=2))
