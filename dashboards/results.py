@@ -12,6 +12,7 @@ from typing import Any
 import xarray as xr
 
 from analyses.patching.spec import DEFAULT_QUESTION, QUESTIONS
+from analyses.sae.spec import MADE_WITH
 from analyses.steering.study_files import pack_files
 from analyses.steering_spec import CHECK
 from cache.errors import UserError
@@ -204,12 +205,19 @@ _OPTIONS = {
 
 def _site_of_sae(study: Study, name: str) -> str:
     """The site that an autoencoder says it is of, or its name if it is called like a site, or the study's first."""
-    with suppress(UserError, OSError, ValueError, KeyError, TypeError):
-        config = read_document(study.path, f"sae/{name}/cfg.json", MOST_CONFIG_BYTES)
-        if _SITE.fullmatch(site := config["metadata"]["hook_name"]):
-            return str(site)
+    site = _sae_metadata(study, name).get("hook_name")
+    if isinstance(site, str) and _SITE.fullmatch(site):
+        return site
     # The first autoencoder of a site is called like it, the next <site>-2.
     return _NUMBER.sub("", name) if _SITE.fullmatch(name) else study.spec.sites[0]
+
+
+def _sae_metadata(study: Study, name: str) -> dict[str, Any]:
+    """The metadata in an autoencoder's configuration; none if it cannot be read."""
+    with suppress(UserError, OSError, ValueError):
+        metadata = read_document(study.path, f"sae/{name}/cfg.json", MOST_CONFIG_BYTES).get("metadata")
+        return metadata if isinstance(metadata, dict) else {}
+    return {}
 
 
 def has_result(study: Study, name: str) -> bool:
@@ -379,7 +387,14 @@ def _remedy(study: Study, kind: str, name: str) -> str:
         return f"import it again with {made}, where SOURCE is its table"
     # An autoencoder whose result is damaged is never replaced: nobody knows what that would be.
     how = "delete it, and compute it again with" if kind == "sae" else "compute it again with"
-    return f"{how} {made} and the options that it had"
+    return f"{how} {made} and the options that it had{_where_options_are(study, kind, name)}"
+
+
+def _where_options_are(study: Study, kind: str, name: str) -> str:
+    """Where the options of an autoencoder are kept besides its result, to follow "options that it had"; or ""."""
+    if kind == "sae" and MADE_WITH in _sae_metadata(study, name):
+        return f", which sae/{name}/cfg.json names as {MADE_WITH}"
+    return ""
 
 
 def _fault(result: xr.Dataset, kind: str) -> str:

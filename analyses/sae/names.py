@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from analyses.sae.spec import FOLDER, TrainSettings
+from analyses.sae.spec import FOLDER, MADE_WITH, TrainSettings
 from cache.errors import UserError
 from cache.opening import checked_folder
 from workbench.files import file_name
@@ -18,8 +18,6 @@ from workbench.sae.transcoder import Transcoder
 from workbench.studies.study import Study
 
 PREFIX = "sae-"
-MADE_WITH = "made_with"
-"""The entry of an autoencoder's metadata that has the spec which it was made with."""
 
 
 def sae_names(study: Study, site: str | None = None) -> list[str]:

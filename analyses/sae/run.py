@@ -19,10 +19,10 @@ from analyses.sae.encoding import encode_clip
 from analyses.sae.features import feature_table
 from analyses.sae.generated import ClipReader, GeneratedClips, clip_reader, generated_clips
 from analyses.sae.metrics import EXPLAINED_VARIANCE
-from analyses.sae.names import MADE_WITH, PREFIX, chosen_names, has_sae, load_sae, sae_folder
+from analyses.sae.names import PREFIX, chosen_names, has_sae, load_sae, sae_folder
 from analyses.sae.quality import gate, quality
 from analyses.sae.rows import split_by_prompt
-from analyses.sae.spec import FOLDER
+from analyses.sae.spec import FOLDER, MADE_WITH
 from analyses.sae.stream import ResumableRows
 from analyses.sae.train import TrainSpec, train_spec
 from analyses.sae.training import Training, check_together

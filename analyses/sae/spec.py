@@ -9,6 +9,9 @@ from workbench.seeds import Seed
 FOLDER = "sae"
 """In a study, of its autoencoders."""
 
+MADE_WITH = "made_with"
+"""The entry of an autoencoder's metadata that has the spec which it was made with."""
+
 InputScale = Literal["global", "channel", "step", "uncentred"]
 """What inputs are centred and scaled alike: all, those of a channel, or those of a step; or all are only scaled."""
 

@@ -1,6 +1,7 @@
 """What is damaged, unknown or changed blanks no page: everything else is shown, and a sentence says what to do."""
 
 import errno
+import json
 import logging
 import os
 import re
@@ -350,6 +351,20 @@ def test_a_damaged_result_of_every_kind_has_its_command(damaged: Study, name: st
     (sentence,) = problems(damaged)
     assert sentence.startswith(f"The result {file} is damaged or was not written by the workbench (")
     assert sentence.endswith(f"): {told}{options}.")
+
+
+def test_the_options_of_an_autoencoder_are_found_beside_its_weights(damaged: Study) -> None:
+    name = "tf4.cross_attn"
+    (damaged.path / "results" / f"sae-{name}.nc").write_bytes(b"nonsense")
+    folder = damaged.path / "sae" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    for metadata, said in (
+        ({"made_with": {}}, f", which sae/{name}/cfg.json names as made_with."),
+        (None, "."),
+    ):
+        (folder / "cfg.json").write_text(json.dumps({"metadata": metadata}))
+        results._problem.cache_clear()
+        assert problems(damaged)[0].endswith(f"and the options that it had{said}")
 
 
 def test_every_kind_of_result_is_known() -> None:
