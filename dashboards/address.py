@@ -22,7 +22,8 @@ class Address:
 
     `names` are additional host names, such as a proxy's. `prefix` is the path under which a proxy serves the dashboard
     (default: the environment variable DASH_REQUESTS_PATHNAME_PREFIX). `frames` allows pages of the same origin, such as
-    JupyterLab's, to show the dashboard in a frame.
+    JupyterLab's, to show the dashboard in a frame. `again` is what open pages say of how to start the server again
+    after it has been stopped.
     """
 
     host: str = "127.0.0.1"
@@ -30,6 +31,7 @@ class Address:
     names: tuple[str, ...] = ()
     prefix: str = ""
     frames: bool = False
+    again: str = "Restart it with “workbench dashboard”."
 
     def check(self) -> None:
         """Raise UserError for an invalid host name or URL prefix."""

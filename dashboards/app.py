@@ -19,6 +19,7 @@ from rich.text import Text
 from cache.errors import UserError
 from dashboards import feature_browser, shell
 from dashboards.address import LOCAL, Address
+from dashboards.away import add_away
 from dashboards.callback_requests import add_check
 from dashboards.components import export
 from dashboards.components.notices import report_failure
@@ -32,7 +33,7 @@ from dashboards.pictures import warm_up
 from dashboards.results import problems
 from dashboards.server import make_server, open_socket
 from dashboards.studies_folder import StudiesFolder
-from dashboards.versions import own_version
+from dashboards.versions import own_version, study_fault
 from workbench.studies.study import Study
 
 if TYPE_CHECKING:
@@ -47,9 +48,9 @@ PAGE = """<!DOCTYPE html>
 <link rel="preload" as="fetch" crossorigin href="{prefix}_dash-layout">
 <link rel="preload" as="fetch" crossorigin href="{prefix}_dash-dependencies">
 <title>{%title%}</title>{%favicon%}{%css%}</head>
-<body>{%app_entry%}{%config%}{%scripts%}{%renderer%}</body>
+<body data-again="{again}">{%app_entry%}{%config%}{%scripts%}{%renderer%}</body>
 </html>"""
-"""What Dash asks for once its scripts run is asked for at once."""
+"""What Dash asks for once its scripts run is asked for at once. `again` is for `connection.js`."""
 
 
 class Dashboard:
@@ -125,13 +126,20 @@ def make_app(context: Context, address: Address) -> dash.Dash:
         add_media_routes(app.server, context.study)
 
     title = f"{context.study.path.resolve().name} · workbench"
-    return bare_app(title, address, lambda: shell.shell(context), register)
+    path = context.study.path
+    return bare_app(title, address, lambda: shell.shell(context), register, lambda: study_fault(path))
 
 
 def bare_app(
-    title: str, address: Address, layout: Callable[[], Component], register: Callable[[dash.Dash], None]
+    title: str,
+    address: Address,
+    layout: Callable[[], Component],
+    register: Callable[[dash.Dash], None],
+    fault: Callable[[], str],
 ) -> dash.Dash:
     """Make a guarded Dash app; `register` adds its callbacks and routes.
+
+    `fault` returns a sentence as long as what the app shows is away, and "" otherwise.
 
     Raises:
         UserError: the address has an invalid host name or prefix.
@@ -141,7 +149,7 @@ def bare_app(
         "workbench",
         assets_folder=str(ASSETS),
         assets_ignore=re.escape(SCHEME),
-        index_string=PAGE.replace("{prefix}", address.url_prefix).replace("{scheme}", SCHEME),
+        index_string=_page(address),
         title=html.escape(title),  # Dash does not escape it
         update_title=None,
         serve_locally=True,
@@ -155,9 +163,16 @@ def bare_app(
     app.layout = layout
     register(app)
     add_guard(app.server, address, app.csp_hashes())
+    add_away(app.server, fault)
     add_check(app.server, app)
     app.server.register_error_handler(DependencyException, _no_such_script)
     return app
+
+
+def _page(address: Address) -> str:
+    """The template of an app's page, which Dash fills in."""
+    again = html.escape(address.again).replace("{", "&#123;")  # which begins the parts that Dash fills in
+    return PAGE.replace("{prefix}", address.url_prefix).replace("{scheme}", SCHEME).replace("{again}", again)
 
 
 def _no_such_script(error: Exception) -> tuple[str, int]:

@@ -10,12 +10,13 @@ import dash
 import dash_mantine_components as dmc
 from dash import Input, Output, dcc, html
 from dash.development.base_component import Component
-from flask import Flask, Response, redirect
+from flask import Flask, Response, redirect, request
 from werkzeug.wrappers import Response as AnyResponse
 
 from cache.errors import UserError
 from dashboards.address import Address
 from dashboards.app import Dashboard, bare_app, open_context, read_ahead
+from dashboards.away import away
 from dashboards.components.notices import remarks
 from dashboards.components.text import page_header, wide_table, with_code
 from dashboards.jobs import Jobs
@@ -124,7 +125,8 @@ def _list_app(folder: StudiesFolder, address: Address) -> dash.Dash:
 
         _add_routes(app.server, folder)
 
-    return bare_app(f"{folder.path.resolve().name} · workbench", address, layout, register)
+    title = f"{folder.path.resolve().name} · workbench"
+    return bare_app(title, address, layout, register, folder.fault)
 
 
 def _add_routes(server: Flask, folder: StudiesFolder) -> None:
@@ -137,15 +139,22 @@ def _add_routes(server: Flask, folder: StudiesFolder) -> None:
         try:
             folder.study_path(name)
         except UserError as error:
-            return Response(f"{error}\n", 404, mimetype="text/plain")
+            return refused(str(error), 404)
         if not rest:
             return redirect(folder.url(name))
-        return Response(f"{_fault(folder, name)}\n", 422, mimetype="text/plain")
+        return refused(_fault(folder, name), 422)
+
+    def refused(sentence: str, status: int) -> Response:
+        """Say it; to callbacks of an open page so that it waits for the study."""
+        if request.method == "POST":
+            return away(sentence)
+        return Response(f"{sentence}\n", status, mimetype="text/plain")
 
     server.add_url_rule("/_alive", view_func=alive)
     server.add_url_rule(f"/{STUDY_PATH}/<name>", view_func=missing)
     server.add_url_rule(f"/{STUDY_PATH}/<name>/", view_func=missing, defaults={"rest": "/"}, endpoint="slash")
-    server.add_url_rule(f"/{STUDY_PATH}/<name>/<path:rest>", view_func=missing, endpoint="below")
+    below = f"/{STUDY_PATH}/<name>/<path:rest>"
+    server.add_url_rule(below, view_func=missing, endpoint="below", methods=["GET", "POST"])
 
 
 def _fault(folder: StudiesFolder, name: str) -> str:

@@ -54,6 +54,14 @@ class StudiesFolder:
             raise UserError(f"{self.path} cannot be read: {error.strerror}.") from error
         return sorted(names, key=lambda name: (name.casefold(), name))
 
+    def fault(self) -> str:
+        """A sentence as long as the folder cannot be read, or ""."""
+        try:
+            self.names()
+        except UserError as error:
+            return str(error)
+        return ""
+
     def study_path(self, name: str) -> Path:
         """The folder of a study; raise UserError if there is none, or it is a link."""
         if name not in self.names():

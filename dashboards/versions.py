@@ -16,6 +16,13 @@ def own_version(study: Path) -> tuple[Identity | None, ...]:
     return tuple(_version(study / name) for name in OWN_FILES)
 
 
+def study_fault(study: Path) -> str:
+    """A sentence as long as a study is not in its folder; "" if it is, even half-written."""
+    if own_version(study)[0] is not None:
+        return ""
+    return f"The study {study} is not there: its folder was moved or removed, or its disk is not mounted."
+
+
 def shown_version(study: Path) -> str:
     """A text that changes whenever a file that the pages show is added, replaced or removed."""
     files = [file for folder in FOLDERS for file in _files(study / folder)]

@@ -1,15 +1,14 @@
-// Ask the server again and again: show a banner while it does not respond, and follow changes of the study. When it
-// responds again, the document has an event "reconnected".
+// Ask the server again and again: show a banner while it does not respond or the study is away, and follow changes of
+// the study. When it is back, the document has an event "reconnected".
 (function () {
   "use strict";
 
   const EVERY_MS = 3000;
   const PATIENCE_MS = 10000;
   const LONGEST = 500; // characters of the server's sentence
-  const GONE =
-    "The dashboard is not responding: its server was stopped or the connection was lost. This page may be out of " +
-    "date. Restart it with “workbench dashboard”; once it responds, this message disappears, and what you have done " +
-    "meanwhile is carried out.";
+  const SILENT = "The dashboard is not responding.";
+  const STOPPED = "Its server was stopped or the connection was lost. This page may be out of date.";
+  const THEN = "Once it is back, this message disappears, and what you have done meanwhile is carried out.";
   let banner = null;
 
   // The version of what the pages show, or why there is none: the server's sentence, as for a study that was removed.
@@ -22,9 +21,9 @@
         return { version: answer.headers.get("Study-Version") };
       }
       const isText = (answer.headers.get("Content-Type") || "").startsWith("text/plain");
-      return { fault: isText ? (await answer.text()).slice(0, LONGEST) : GONE };
+      return { fault: (isText && (await answer.text()).trim().slice(0, LONGEST)) || SILENT };
     } catch {
-      return { fault: GONE };
+      return { fault: SILENT };
     }
   }
 
@@ -39,8 +38,9 @@
       banner = null;
       document.dispatchEvent(new Event("reconnected"));
     }
-    if (fault && banner.textContent !== fault) {
-      banner.textContent = fault;
+    const said = [fault, ...(fault === SILENT ? [STOPPED, document.body.dataset.again] : []), THEN].join(" ");
+    if (fault && banner.textContent !== said) {
+      banner.textContent = said;
     }
   }
 
@@ -53,14 +53,14 @@
     window.dash_clientside.set_props("url", isWaiting ? { pathname, search } : { search });
   }
 
-  // Whether the server responds, now; the banner says so if it does not.
-  async function responds() {
+  // Why nothing can be asked for now, in a sentence, which the banner says as well; nothing if it can.
+  async function fault() {
     const { fault } = await ask();
     show(fault);
-    return !fault;
+    return fault;
   }
   window.workbench = window.workbench || {};
-  window.workbench.responds = responds;
+  window.workbench.fault = fault;
 
   async function watch() {
     if (!document.hidden) {

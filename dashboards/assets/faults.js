@@ -20,6 +20,9 @@
     } catch {
       return; // the server is down, which the banner says
     }
+    if (sentence && (await window.workbench.fault())) {
+      return; // the study is away, which the banner says
+    }
     if (sentence && ![...holder.querySelectorAll(".fault")].some((one) => one.textContent === sentence)) {
       const line = document.createElement("div");
       line.className = "fault";

@@ -42,8 +42,8 @@
     },
     // What is said of a strength or a switch of a clip that has been made, if it is moved while the server is away.
     async moved(_strengths, _switches, asked) {
-      const isLost = asked && asked.jobs.length && !(await window.workbench.responds());
-      return isLost ? LATER : window.dash_clientside.no_update;
+      const fault = asked && asked.jobs.length && (await window.workbench.fault());
+      return fault ? `${fault} ${LATER}` : window.dash_clientside.no_update;
     },
     // Whether nothing more will become of the page's latest job, given the last one that is over.
     isOver: (asked, over) => !asked || !asked.jobs.length || asked.jobs[asked.jobs.length - 1] === over,
@@ -54,12 +54,12 @@
   let asked = false; // a person has asked for a clip that has not been heard yet
 
   // It is asked for again by unanswered.js.
-  const LATER = "The dashboard is not responding. This clip will be rendered as soon as it responds.";
+  const LATER = "This clip will be rendered as soon as it is back.";
 
   // Nothing is rendered for a strength that was moved back meanwhile: what is said of the clip is asked for again.
   document.addEventListener("reconnected", () => {
     const status = document.getElementById("lab-status");
-    if (status && status.textContent === LATER) {
+    if (status && status.textContent.endsWith(LATER)) {
       window.dash_clientside.set_props("lab-tick", { n_intervals: 0 });
     }
   });
@@ -89,9 +89,9 @@
   document.addEventListener("click", (event) => {
     if (event.target.closest("#lab-render")) {
       asked = true;
-      window.workbench.responds().then((does) => {
-        if (!does) {
-          window.dash_clientside.set_props("lab-status", { children: LATER });
+      window.workbench.fault().then((fault) => {
+        if (fault) {
+          window.dash_clientside.set_props("lab-status", { children: `${fault} ${LATER}` });
         }
       });
     }

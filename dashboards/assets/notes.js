@@ -16,10 +16,10 @@
   const say = ({ kind, of }, children) => window.dash_clientside.set_props({ kind: `said-${kind}`, of }, { children });
 
   async function explain() {
-    if (fields.some(isUnsaved) && !(await window.workbench.responds())) {
+    const fault = fields.some(isUnsaved) && (await window.workbench.fault());
+    if (fault) {
       fields.filter(isUnsaved).forEach((field) => {
-        const later = `The ${field.kind} will be saved as soon as it responds.`;
-        say(field, `Not saved: the dashboard is not responding. ${later}`);
+        say(field, `Not saved: ${fault} The ${field.kind} will be saved as soon as it is back.`);
       });
     }
   }

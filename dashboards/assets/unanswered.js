@@ -1,10 +1,10 @@
-// What the server did not answer is asked again once it responds: a control that was moved meanwhile, a button that was
-// pressed, a cell that was clicked. Of each only the last value, and nothing that has been answered since. A request that
-// failed although the server responds, as when a network changed, is repeated once.
+// What was asked for while the server or its study was away is asked for again once it is back: a control that was
+// moved meanwhile, a button that was pressed, a cell that was clicked. Of each only the last value, and nothing that has
+// been answered since. A request that failed although neither is away, as when a network changed, is repeated once.
 (function () {
   "use strict";
 
-  const AWAY = [502, 503, 504]; // what a proxy answers for a server that is away
+  const AWAY = [502, 503, 504]; // what a proxy answers for a server that is away, and the server for a study that is
   const unanswered = new Map(); // values by component and property, in the order in which they were asked for
   const repeated = new Set(); // names of what was repeated and is not answered yet
   const send = window.fetch;
@@ -34,8 +34,8 @@
     asked.forEach(([name]) => unanswered.delete(name));
     const keep = async () => {
       asked.forEach(([name, change]) => unanswered.set(name, change));
-      // The banner says so if it does not.
-      if (await window.workbench.responds()) {
+      // The banner says so if it is away.
+      if (!(await window.workbench.fault())) {
         const names = asked.map(([name]) => name).filter((name) => !repeated.has(name));
         names.forEach((name) => repeated.add(name));
         ask(names);

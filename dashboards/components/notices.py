@@ -17,7 +17,7 @@ from workbench.studies.result_files import DamagedResult
 
 FAULT = (
     "This is a bug in the workbench. The page may still show the previous selection. The traceback is in the terminal "
-    "that runs `workbench dashboard`."
+    "that runs the dashboard."
 )
 _log = logging.getLogger(__name__)
 

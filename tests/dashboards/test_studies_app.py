@@ -84,6 +84,30 @@ def test_what_is_no_study_of_the_folder_is_refused(client: Client, name: str, st
         assert (answer.status_code, answer.mimetype) == (status, "text/plain")
 
 
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [("else", "There is no study 'else' in "), ("damaged", "study.json is damaged")],
+)
+def test_an_open_page_of_what_is_no_study_now_waits_for_it(client: Client, name: str, sentence: str) -> None:
+    answer = client.post(f"/study/{name}/_dash-update-component", json={})
+    assert (answer.status_code, answer.mimetype) == (503, "text/plain")
+    assert sentence in answer.text
+
+
+def test_a_folder_that_is_away_is_told(folder: Path) -> None:
+    client = Client(StudiesDashboard(folder, Address()))
+    before = client.get("/_alive").headers["Study-Version"]
+    away = folder.rename(folder.with_name("away"))
+    try:
+        for path in ("/", "/_alive", "/_dash-layout", "/study/A/", "/study/A/_alive"):
+            answer = client.get(path)
+            assert (answer.status_code, answer.mimetype) == (503, "text/plain")
+            assert answer.text == f"{folder} cannot be read: No such file or directory.\n"
+    finally:
+        away.rename(folder)
+    assert client.get("/_alive").headers["Study-Version"] == before
+
+
 def test_all_requests_are_guarded(client: Client) -> None:
     for path in ("/", "/_alive", "/study/A/", "/study/A/_dash-layout", "/study/else/"):
         assert client.get(path, headers={"Host": "evil.example"}).status_code == 403

@@ -2,10 +2,12 @@
 
 import http.client
 import json
+import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 import dash
@@ -13,10 +15,11 @@ import pytest
 from playwright.sync_api import Dialog, FilePayload, Page, Route, expect
 
 from dashboards.address import LOCAL, Address
-from dashboards.app import create_app, make_app
+from dashboards.app import Dashboard, create_app, make_app, open_context
 from dashboards.context import Context
 from dashboards.jobs import Jobs
 from dashboards.server import make_server, open_socket
+from dashboards.studies_app import StudiesDashboard
 from tests.dashboards.served import served
 from tests.dashboards.synthetic_steering import PACK
 from tests.dashboards.synthetic_study import make_study
@@ -146,11 +149,15 @@ def test_a_page_that_lacks_something_else_also_names_the_damaged_result(page: Pa
 
 
 def test_a_stopped_server_has_a_banner_that_goes_away(page: Page, study: Study) -> None:
-    app = create_app(study.path)
+    app = create_app(study.path, Address(again="Start “a <new> lab”."))
     with served(app) as url:
         page.goto(url)
         expect(page.get_by_role("heading", name="Overview")).to_be_visible()
-    expect(page.locator("#connection")).to_contain_text("workbench dashboard")
+    expect(page.locator("#connection")).to_have_text(
+        "The dashboard is not responding. Its server was stopped or the connection was lost. This page may be out of "
+        "date. Start “a <new> lab”. Once it is back, this message disappears, and what you have done meanwhile is "
+        "carried out."
+    )
     with served_again(app, url):
         expect(page.locator("#connection")).to_have_count(0)
 
@@ -163,7 +170,7 @@ def test_a_clip_asked_for_while_the_server_is_stopped_is_asked_for_when_it_is_ba
         page.goto(f"{url}/lab?clip=1")
         expect(page.locator("#lab-status")).to_contain_text("This clip has not been made yet")
     page.keyboard.press("g")
-    expect(page.locator("#lab-status")).to_contain_text("will be rendered as soon as it responds")
+    expect(page.locator("#lab-status")).to_contain_text("will be rendered as soon as it is back")
     expect(page.locator("#connection")).to_be_visible()
     with served_again(app, url):
         page.wait_for_url("**/lab?prompt=*")
@@ -187,7 +194,7 @@ def test_a_strength_moved_while_the_server_is_stopped_is_rendered_when_it_is_bac
         page.keyboard.press("g")
         expect(status).to_have_text("Ready to be heard.")
     page.locator("#lab-edits [role=slider]").press("ArrowRight")
-    expect(status).to_contain_text("will be rendered as soon as it responds")
+    expect(status).to_contain_text("will be rendered as soon as it is back")
     expect(page.locator("#connection")).to_be_visible()
     with served_again(lab, url):
         expect(names).to_have_text(["unedited", f"{PACK} × 1.6", f"{PACK} × 1.7"])
@@ -202,7 +209,7 @@ def test_a_strength_moved_back_while_the_server_is_stopped_is_not_waited_for(
         page.goto(f"{url}/lab?prompt=held&edits={STEERED}")
         expect(status).to_have_text("Ready to be heard.")
     slider.press("ArrowRight")
-    expect(status).to_contain_text("will be rendered as soon as it responds")
+    expect(status).to_contain_text("will be rendered as soon as it is back")
     slider.press("ArrowLeft")
     expect(page.locator("#connection")).to_be_visible()
     with served_again(lab, url):
@@ -287,7 +294,7 @@ def test_what_is_written_while_the_server_is_stopped_is_saved_when_it_is_back(
     page.get_by_text("Star", exact=True).click()
     for field in ("label", "note", "sets", "star"):
         expect(
-            page.get_by_text(f"Not saved: the dashboard is not responding. The {field} will")
+            page.get_by_text(f"Not saved: The dashboard is not responding. The {field} will")
         ).to_be_visible()
     expect(page.locator("#connection")).to_be_visible()
     with served_again(app, url):
@@ -296,6 +303,83 @@ def test_what_is_written_while_the_server_is_stopped_is_saved_when_it_is_back(
         expect(page.get_by_text("Not saved")).to_have_count(0)
         assert read_all(study.path, SAE)[9] == {"label": "snare", "note": "loud", "star": "1"}
         assert read_set(study.path, "late", SAE) == [9]
+
+
+@pytest.fixture
+def two(study: Study, tmp_path: Path) -> Path:
+    """A study in a folder of its own, from which it can be moved away."""
+    return shutil.copytree(study.path, tmp_path / "studies" / "two")
+
+
+@pytest.fixture(params=["study", "folder of studies"])
+def home(request: pytest.FixtureRequest, two: Path) -> Iterator[str]:
+    """The address of that study, which is served by itself or among the studies of its folder."""
+    if request.param == "study":
+        with served(Dashboard(open_context(two), LOCAL)) as url:
+            yield f"{url}/"
+    else:
+        with served(StudiesDashboard(two.parent, LOCAL)) as url:
+            yield f"{url}/study/two/"
+
+
+STATE = "1 result of this study cannot be shown."
+"""What the frame says once the server has answered all that a page asks for as it is opened."""
+
+
+def test_what_is_written_while_a_study_is_away_is_saved_when_it_is_back(
+    page: Page, home: str, two: Path, tmp_path: Path
+) -> None:
+    said, banner = page.locator(".said", has_text="Not saved"), page.locator("#connection")
+    page.goto(f"{home}features?sae={SAE}&feature=3")
+    expect(page.get_by_label("Your label")).to_be_visible()
+    expect(page.locator("#features-grid .ag-row[row-id='3']").first).to_be_visible()
+    expect(page.get_by_text(STATE)).to_be_visible()
+    two.rename(tmp_path / "away")
+    page.get_by_label("Your label").fill("snare")
+    page.keyboard.press("Tab")
+    expect(said).to_contain_text("two")
+    expect(said).to_contain_text(str(two.parent))
+    expect(said).to_contain_text("The label will be saved as soon as it is back.")
+    expect(said).not_to_contain_text("not responding")
+    expect(banner).to_contain_text(str(two.parent))
+    expect(banner).to_contain_text(
+        "Once it is back, this message disappears, and what you have done meanwhile"
+    )
+    expect(page.get_by_label("Your label")).to_have_value("snare")
+    (tmp_path / "away").rename(two)
+    expect(page.get_by_text("Label saved.", exact=True)).to_be_visible()
+    expect(banner).to_have_count(0)
+    assert read_all(two, SAE)[3] == {"label": "snare"}
+
+
+def test_what_is_chosen_while_a_study_is_away_is_shown_when_it_is_back(
+    page: Page, home: str, two: Path, tmp_path: Path
+) -> None:
+    """A row, a search, and another page; meanwhile, everything stays as it was."""
+    turned = page.context.new_page()
+    for each in (page, turned):
+        each.goto(f"{home}features?sae={SAE}&feature=5")
+        expect(each.locator("#feature-numbers")).to_contain_text("feature5")
+        expect(each.locator("#features-grid .ag-row[row-id='8']").first).to_be_visible()
+        expect(each.get_by_text(STATE)).to_be_visible()
+    two.rename(tmp_path / "away")
+    page.locator("#features-grid .ag-row[row-id='8']").first.click()
+    page.locator("#feature-search").fill("piano")
+    turned.get_by_role("link", name="Probes", exact=True).click()
+    for each in (page, turned):
+        expect(each.locator("#connection")).to_contain_text(str(two.parent))
+        expect(each.get_by_role("heading", name="Features", level=1)).to_be_visible()
+        expect(each.locator("#feature-numbers")).to_contain_text("feature5")
+        expect(each.get_by_role("alert")).to_have_count(1)
+    assert turned.url == f"{home}probes"
+    (tmp_path / "away").rename(two)
+    expect(page.locator("#feature-numbers")).to_contain_text("feature8")
+    expect(page.locator("#features-count")).to_contain_text(" of 48")
+    expect(page.locator("#features-grid .ag-row[row-id]").first).to_contain_text("piano")
+    expect(turned.get_by_role("heading", name="Probes", level=1)).to_be_visible()
+    expect(turned.locator("#probes-graph .heatmaplayer").first).to_be_visible()
+    for each in (page, turned):
+        expect(each.get_by_role("alert")).to_have_count(0)
 
 
 def test_a_refused_label_is_said_until_it_is_mended(page: Page, study: Study) -> None:

@@ -1,5 +1,7 @@
 """Shared by the commands: messages, progress bars, and opening a study."""
 
+import shlex
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
@@ -77,6 +79,11 @@ def progress_of_parts() -> Iterator[Callable[[str], Callable[[int, int], None]]]
 def note(sentence: str) -> None:
     """Print a sentence that a user should know before a long run."""
     console.print(Text.assemble(("Note: ", "bold yellow"), printable(sentence)), soft_wrap=True)
+
+
+def command_line() -> str:
+    """The command that runs, as it was given."""
+    return shlex.join(["workbench", *sys.argv[1:]])
 
 
 def open_study(folder: Path, allow_store: bool = False) -> "Study":

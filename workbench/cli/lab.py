@@ -9,7 +9,7 @@ import typer
 
 from cache.errors import UserError
 from dashboards.address import LOCAL
-from workbench.cli.console import Device, console
+from workbench.cli.console import Device, command_line, console
 from workbench.cli.model_options import Duration, Guidance, ModelDtype, ModelOptions, NumSteps
 from workbench.cli.signals import ended_in_order
 from workbench.prompts.defaults import PROMPT_SET
@@ -56,12 +56,16 @@ def lab(
     adapter = load_model(model, device=device, dtype=model_dtype)
     with ExitStack() as ending:
         ending.enter_context(ended_in_order())
-        kept = "the study"
+        kept, again = "the study", f"Restart it with “{command_line()}”."
         if out is None:
             folder = TemporaryDirectory(prefix="workbench-lab-", ignore_cleanup_errors=True)
             out = Path(ending.enter_context(folder)) / "lab"
             kept = "a folder that is removed when the lab ends (--out keeps them)"
+            again = (
+                "If the lab has ended, its clips are gone (--out keeps them): start a new one with "
+                f"“{command_line()}”."
+            )
         study = lab_study(adapter, out, prompts or PROMPT_SET, settings)
         console.print(f"The clips are kept in {kept}: {out}", soft_wrap=True)
         jobs = ending.enter_context(closing(Jobs(device, Lab(device, adapter))))
-        serve(study.path, Address(host, port), jobs=jobs, page=PATH)
+        serve(study.path, Address(host, port, again=again), jobs=jobs, page=PATH)

@@ -18,7 +18,17 @@ from dashboards.formats import DEFAULT_FORMAT, ExportFormat
 from workbench.cli.autoencoders import app as sae_app
 from workbench.cli.autoencoders import train as train_sae
 from workbench.cli.cache import app as cache_app
-from workbench.cli.console import AllowStore, Device, StudyFolder, console, note, open_study, output, progress
+from workbench.cli.console import (
+    AllowStore,
+    Device,
+    StudyFolder,
+    command_line,
+    console,
+    note,
+    open_study,
+    output,
+    progress,
+)
 from workbench.cli.generate import generate
 from workbench.cli.imports import app as import_app
 from workbench.cli.lab import lab
@@ -191,7 +201,8 @@ def dashboard(
     from dashboards.studies_app import StudiesDashboard
     from dashboards.studies_folder import is_folder_of_studies
 
-    address = Address(host, port, tuple(allow_host or ()), url_prefix, allow_frames)
+    again = f"Restart it with “{command_line()}”."
+    address = Address(host, port, tuple(allow_host or ()), url_prefix, allow_frames, again)
     if site and not sae:
         raise UserError("--site is that of an autoencoder: give its folder with --sae.")
     with closing(Jobs(device)) as jobs:
