@@ -346,6 +346,12 @@ def test_what_is_written_while_a_study_is_away_is_saved_when_it_is_back(
         "Once it is back, this message disappears, and what you have done meanwhile"
     )
     expect(page.get_by_label("Your label")).to_have_value("snare")
+    picture = page.locator(".player img").first
+    picture.scroll_into_view_if_needed()
+    with page.expect_response(lambda answer: answer.url.endswith("?again")):
+        picture.evaluate("image => { image.src += '?again'; }")
+    page.wait_for_event("response", lambda answer: answer.url.endswith("_alive"))
+    expect(page.locator(".player .fault")).to_have_count(0)  # the banner says it
     (tmp_path / "away").rename(two)
     expect(page.get_by_text("Label saved.", exact=True)).to_be_visible()
     expect(banner).to_have_count(0)
