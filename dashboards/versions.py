@@ -1,10 +1,15 @@
 """Versions of a study's files, by which the dashboard and its open pages notice changes."""
 
+from contextlib import suppress
+from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 
-from dashboards.results import Identity
+from cache.errors import UserError
+from cache.protocol import MANIFEST
+from dashboards.results import Identity, unfinished
 from workbench.files import file_version
+from workbench.studies.study import CACHE, Study
 
 OWN_FILES = ("study.json", "clips.parquet")
 FOLDERS = ("results", "packs", "sliders", "imported")
@@ -26,8 +31,19 @@ def study_fault(study: Path) -> str:
 def shown_version(study: Path) -> str:
     """A text that changes whenever a file that the pages show is added, replaced or removed."""
     files = [file for folder in FOLDERS for file in _files(study / folder)]
-    described = repr([own_version(study), [(str(file), _version(file)) for file in files]])
+    own, manifest = own_version(study), _version(study / CACHE / MANIFEST)
+    half = manifest is not None and _is_half(study, own, manifest)
+    described = repr([own, half, [(str(file), _version(file)) for file in files]])
     return sha256(described.encode()).hexdigest()[:16]
+
+
+@lru_cache(maxsize=8)
+def _is_half(study: Path, own: tuple[Identity | None, ...], manifest: Identity) -> bool:
+    """Whether a study is only partly traced; asked again when its own files or the cache's manifest have changed."""
+    del own, manifest
+    with suppress(UserError):
+        return bool(unfinished(Study.open(study)))
+    return False
 
 
 def _files(folder: Path) -> list[Path]:

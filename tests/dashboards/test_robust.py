@@ -461,6 +461,15 @@ def test_pairs_of_features_tell_of_a_damaged_autoencoder(damaged: Study) -> None
     assert "--seed 1" not in page
 
 
+def test_open_pages_are_told_when_a_study_is_partly_or_wholly_traced(damaged: Study) -> None:
+    manifest = damaged.path / "activations.zarr" / "manifest.jsonl"
+    before, whole = shown_version(damaged.path), manifest.read_text()
+    manifest.write_text("".join(whole.splitlines(keepends=True)[:-1]))
+    assert shown_version(damaged.path) != before
+    manifest.write_text(whole)
+    assert shown_version(damaged.path) == before
+
+
 def test_trials_are_listed_without_reading_them(damaged: Study, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = damaged.path / "results"
     shutil.copy(folder / "steering-tempo.nc", folder / "steering-ladder-tempo.nc")
