@@ -383,7 +383,7 @@
     show(group);
   });
   listen("pause", (group, audio) => {
-    if (audio === audible(group) && isLoaded(audio) && !audio.ended) {
+    if (audio === audible(group) && isLoaded(audio) && !audio.ended && !audio.error) { // see faults.js
       if (state(group).playing) {
         pause(group);
       }
