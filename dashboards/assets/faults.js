@@ -2,17 +2,20 @@
 (function () {
   "use strict";
 
-  const TRIES = 3;
+  const AGAIN_MS = [50, 250, 1000, 3000];
   const tries = new WeakMap(); // per audio: how often it was loaded again since it last played
 
-  // Chromium gives audio up now and then while it seeks ("demuxer seek failed"), though the file is whole.
+  const isReadError = (audio) => audio.error.code === MediaError.MEDIA_ERR_NETWORK;
+
+  // Chromium gives audio up that seeks while other players load the same file ("demuxer seek failed"), which is whole.
   function loadAgain(audio) {
     const count = tries.get(audio) || 0;
-    if (count < TRIES) {
-      tries.set(audio, count + 1);
-      audio.load();
+    if (count === AGAIN_MS.length) {
+      return false;
     }
-    return count < TRIES;
+    tries.set(audio, count + 1);
+    setTimeout(() => audio.error && audio.load(), AGAIN_MS[count]);
+    return true;
   }
 
   async function explain(media) {
@@ -23,8 +26,8 @@
     let sentence;
     try {
       const answer = await fetch(media.currentSrc || media.src);
-      if (answer.ok && media.tagName === "AUDIO" && loadAgain(media)) {
-        return;
+      if (answer.ok && media.tagName === "AUDIO" && (!media.error || (isReadError(media) && loadAgain(media)))) {
+        return; // it has another recording by now, or is loaded again
       }
       if (answer.ok) {
         sentence = media.tagName === "AUDIO" ? "This browser cannot play the recording: the file may be damaged." : "";
@@ -48,7 +51,8 @@
     }
   }
 
-  document.addEventListener("playing", (event) => tries.delete(event.target), true);
+  // While an audio plays, its time is told several times a second.
+  document.addEventListener("timeupdate", ({ target }) => !target.error && !target.seeking && tries.delete(target), true);
 
   // Error events do not bubble, so they are caught in the capture phase.
   document.addEventListener("error", (event) => {

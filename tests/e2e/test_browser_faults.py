@@ -127,6 +127,29 @@ def test_a_damaged_recording_and_result_are_explained(page: Page, study: Study) 
         expect(page.locator("#patching-graph .xtick text").first).to_be_visible()
 
 
+def test_a_recording_that_could_not_be_read_is_loaded_again_and_a_damaged_one_explained(
+    page: Page, study: Study
+) -> None:
+    """As where a browser gives up reading while it seeks; the file is whole."""
+    fails = """code => {
+        const audio = document.querySelector("#clip-player audio");
+        window.loads = 0;
+        Object.defineProperty(audio, "error", { get: () => ({ code }), configurable: true });
+        audio.load = () => { window.loads += 1; delete audio.error; };
+        audio.dispatchEvent(new Event("error"));
+    }"""
+    fault = page.locator("#clip-player .fault")
+    with served(create_app(study.path)) as url:
+        page.goto(f"{url}/?clip=1")
+        expect(page.locator("#clip-player audio")).to_be_attached()
+        page.evaluate(fails, 2)
+        page.wait_for_function("() => window.loads === 1")
+        expect(fault).to_have_count(0)
+        page.evaluate(fails, 3)
+        expect(fault).to_have_text("This browser cannot play the recording: the file may be damaged.")
+        assert page.evaluate("() => window.loads") == 0
+
+
 @contextmanager
 def served_again(app: dash.Dash, url: str) -> Iterator[None]:
     """Serve an app at the address at which it was served before."""
