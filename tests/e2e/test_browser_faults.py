@@ -251,9 +251,11 @@ def test_what_is_chosen_while_the_server_is_stopped_is_shown_when_it_is_back(
         before = page.evaluate(PROBES)
         features.goto(f"{url}/features?sae={SAE}&feature=5")
         expect(features.get_by_label("Your label")).to_be_visible()
+        row = features.locator("#features-grid .ag-row[row-id='8']").first
+        expect(row).to_be_visible()
     page.locator("#probes-quantity").click()
     page.get_by_role("option", name="control").click()
-    features.locator("#features-grid .ag-row[row-id='8']").first.click()
+    row.click()
     features.locator("#feature-search").fill("piano")
     for each in (page, features):
         expect(each.locator("#connection")).to_be_visible()
