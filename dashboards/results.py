@@ -11,19 +11,16 @@ from typing import Any
 
 import xarray as xr
 
-from analyses.patching.spec import DEFAULT_QUESTION, QUESTIONS
-from analyses.sae.spec import MADE_WITH
-from analyses.steering.study_files import pack_files
 from analyses.steering_spec import CHECK
 from cache.errors import UserError
 from dashboards.names import shortened
+from dashboards.result_commands import COMMANDS, TRIAL, command, remedy
 from dashboards.result_shapes import shape_fault
 from dashboards.tables import benchmark
 from dashboards.tables.features import EFFECTS, EFFECTS_VERSION, MEASURES, NEARNESS, SCORES, STEP_MEASURES
 from dashboards.tables.patching import AGREEMENT, CELL_VALUES, CONCEPT_VALUES, TESTS, TEXTS
 from dashboards.tables.probes import COLUMNS
 from dashboards.tables.steering import ARM_VALUES, CHECKS, DENOMINATOR, IMPACTS
-from workbench.documents import read_document
 from workbench.files import file_version
 from workbench.studies.study import Study
 
@@ -37,16 +34,6 @@ SCHEMA_VERSIONS = {
     "evaluation": 1,
     "feature": EFFECTS_VERSION,
     "published": 1,
-}
-COMMANDS = {
-    "patching": "patch",
-    "probes": "probe",
-    "sae": "sae train",
-    "steering": "steer apply",
-    "benchmark": "steer evaluate",
-    "evaluation": "sae evaluate",
-    "feature": "sae effects",
-    "published": "import localisation",
 }
 WORDS = {
     "patching": "patching",
@@ -65,10 +52,6 @@ STORED_KINDS = {
 """What results say that they are."""
 MOST_TOLD = 4
 """Results of a kind that cannot be shown of which a page tells; the lines above all pages have the others."""
-PROTOCOLS = ("strict", "published")
-EFFECTS_PREFIX = "feature-effects-"  # with which the names of results of features' effects begin
-LADDER = "ladder-"  # with which the names of ladders begin, unless they were named
-TRIAL = "benchmark-"  # with which the names of the trials of an evaluation begin
 # The variables that pages and figures read from each kind of result, and which must not be empty.
 _VARIABLES = {
     "patching": (
@@ -130,94 +113,13 @@ _ATTRIBUTES = {
 }
 LONGEST_FACT = 60  # characters
 Identity = tuple[int, int, int]
-_SITE, _NUMBER = re.compile(r"tf\d+\.[a-z_.]+(-\d+)?"), re.compile(r"-\d+$")
-MOST_CONFIG_BYTES = 2**20
+
 _NAME = re.compile(r"[\w.+-]{1,120}")
 _ADVICE = re.compile(r"(\. Delete it and compute it again)?\.?$")  # replaced by the command
 
 
 class LostResult(UserError):
     """A result that a page shows, and that is missing or cannot be shown by now; the frame of the page says so."""
-
-
-def command(study: Study, kind: str, name: str = "") -> str:
-    """The command line that makes a result of `kind` for this study; `name` is what its name says after the kind."""
-    folder = shlex.quote(str(study.path))
-    if kind == "steering" and name.startswith(LADDER):
-        return f"workbench steer ladder {folder} --concept {shlex.quote(name.removeprefix(LADDER))}"
-    if kind == "steering" and name.startswith(CHECK):
-        return f"workbench steer check {folder} {shlex.quote(name.removeprefix(CHECK))}"
-    if kind == "steering" and name.startswith(TRIAL):
-        return f"workbench steer evaluate {folder}"
-    if kind == "benchmark":
-        protocol = name in PROTOCOLS[1:]
-        option = f" --{'protocol' if protocol else 'name'} {shlex.quote(name)}"
-        return f"workbench steer evaluate {folder}{'' if name in ('', PROTOCOLS[0]) else option}"
-    if kind == "published":
-        return f"workbench import localisation SOURCE --study {folder} --model {shlex.quote(name)}"
-    return f"workbench {COMMANDS[kind]} {folder}{_OPTIONS.get(kind, _no_options)(study, name)}"
-
-
-def _no_options(study: Study, name: str) -> str:
-    del study, name
-    return ""
-
-
-def _sae_options(study: Study, name: str) -> str:
-    site = _site_of_sae(study, name)
-    return f" --site {shlex.quote(site)}" + ("" if name in ("", site) else f" --name {shlex.quote(name)}")
-
-
-def _patching_options(study: Study, name: str) -> str:
-    del study
-    if name in ("", DEFAULT_QUESTION):
-        return ""
-    return f" --question {name}" if name in QUESTIONS else f" --name {shlex.quote(name)}"
-
-
-def _steering_options(study: Study, name: str) -> str:
-    with suppress(UserError):
-        if name in {file.stem for file in pack_files(study.path)}:
-            return f" --pack {shlex.quote(name)}"
-    return " --pack NAME"
-
-
-def _evaluation_options(study: Study, name: str) -> str:
-    del study
-    return f" {shlex.quote(name)}"
-
-
-def _effects_options(study: Study, name: str) -> str:
-    """The autoencoders, whose names the result's has with "+" between, unless that would be too long."""
-    names = name.removeprefix(EFFECTS_PREFIX.removeprefix("feature-")).split("+")
-    is_known = all(f"sae-{each}" in study.result_names() for each in names)
-    return f" {shlex.join(names)}" if is_known else " NAME"
-
-
-_OPTIONS = {
-    "sae": _sae_options,
-    "patching": _patching_options,
-    "steering": _steering_options,
-    "evaluation": _evaluation_options,
-    "feature": _effects_options,
-}
-
-
-def _site_of_sae(study: Study, name: str) -> str:
-    """The site that an autoencoder says it is of, or its name if it is called like a site, or the study's first."""
-    site = _sae_metadata(study, name).get("hook_name")
-    if isinstance(site, str) and _SITE.fullmatch(site):
-        return site
-    # The first autoencoder of a site is called like it, the next <site>-2.
-    return _NUMBER.sub("", name) if _SITE.fullmatch(name) else study.spec.sites[0]
-
-
-def _sae_metadata(study: Study, name: str) -> dict[str, Any]:
-    """The metadata in an autoencoder's configuration; none if it cannot be read."""
-    with suppress(UserError, OSError, ValueError):
-        metadata = read_document(study.path, f"sae/{name}/cfg.json", MOST_CONFIG_BYTES).get("metadata")
-        return metadata if isinstance(metadata, dict) else {}
-    return {}
 
 
 def has_result(study: Study, name: str) -> bool:
@@ -375,26 +277,7 @@ def _problem(study_path: Path, name: str, version: Identity) -> str | None:
         fault = f"The result {_file(study_path, name)} {fault}" if fault else ""
     if not fault:
         return None
-    return f"{fault}: {_remedy(Study.open(study_path), kind, site)}."
-
-
-def _remedy(study: Study, kind: str, name: str) -> str:
-    """What to do about a result that cannot be shown, to follow a colon."""
-    if kind not in COMMANDS:
-        return "delete it, as no command makes a result of this name"
-    made = f"`{command(study, kind, name)}`"
-    if kind == "published":
-        return f"import it again with {made}, where SOURCE is its table"
-    # An autoencoder whose result is damaged is never replaced: nobody knows what that would be.
-    how = "delete it, and compute it again with" if kind == "sae" else "compute it again with"
-    return f"{how} {made} and the options that it had{_where_options_are(study, kind, name)}"
-
-
-def _where_options_are(study: Study, kind: str, name: str) -> str:
-    """Where the options of an autoencoder are kept besides its result, to follow "options that it had"; or ""."""
-    if kind == "sae" and MADE_WITH in _sae_metadata(study, name):
-        return f", which sae/{name}/cfg.json names as {MADE_WITH}"
-    return ""
+    return f"{fault}: {remedy(Study.open(study_path), kind, site)}."
 
 
 def _fault(result: xr.Dataset, kind: str) -> str:

@@ -248,7 +248,8 @@ def test_judges_and_distances_are_described() -> None:
 
 def test_results_figures_and_sites_are_described() -> None:
     from dashboards.figures import FIGURES  # imports every drawing library: seconds
-    from dashboards.results import COMMANDS, STORED_KINDS
+    from dashboards.result_commands import COMMANDS
+    from dashboards.results import STORED_KINDS
 
     results = (DOCS / "reference/results.md").read_text(encoding="utf-8")
     for kind in COMMANDS.keys() - {"published"}:  # which is among what is imported

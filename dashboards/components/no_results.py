@@ -4,7 +4,8 @@ from dash import html
 from dash.development.base_component import Component
 
 from dashboards.components.text import empty_state
-from dashboards.results import command, unusable
+from dashboards.result_commands import command
+from dashboards.results import unusable
 from workbench.studies.study import Study
 
 

@@ -16,7 +16,8 @@ from cache.errors import UserError
 from dashboards.components.text import text_table, with_code
 from dashboards.figures.feature import FeatureSpec
 from dashboards.numbers import fixed, p_value, span
-from dashboards.results import EFFECTS_PREFIX, Identity, has_result, load_result, problem, result_identity
+from dashboards.result_commands import EFFECTS_PREFIX
+from dashboards.results import Identity, has_result, load_result, problem, result_identity
 from dashboards.tables.features import effects_frame
 from dashboards.wording import interval
 from workbench.studies.feature_notes import left_out_of_sets

@@ -20,7 +20,8 @@ from dashboards.links import address, change_query, read_query, write_query
 from dashboards.names import shortened
 from dashboards.numbers import fixed
 from dashboards.pages.page import Page, Query
-from dashboards.results import MOST_TOLD, command, faults_of_kind, sae_names, sae_site
+from dashboards.result_commands import command
+from dashboards.results import MOST_TOLD, faults_of_kind, sae_names, sae_site
 from workbench.studies.study import Study
 
 PATH = "/feature-pairs"

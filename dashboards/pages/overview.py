@@ -16,7 +16,8 @@ from dashboards.links import address, change_query, read_query
 from dashboards.names import shortened
 from dashboards.pages import steering_vectors
 from dashboards.pages.page import Page, Query
-from dashboards.results import command, is_usable, names_of_kind, other_origin, unusable, usable_names
+from dashboards.result_commands import command
+from dashboards.results import is_usable, names_of_kind, other_origin, unusable, usable_names
 from dashboards.truth import truth_frame
 from workbench.studies.study import Study
 

@@ -6,7 +6,7 @@ from dash import html
 from dash.development.base_component import Component
 
 from dashboards.components.text import tip
-from dashboards.results import TRIAL
+from dashboards.result_commands import TRIAL
 
 TRIALS = {
     "selection": "The trial that chooses the strengths: its prompts are others than those on which an evaluation "

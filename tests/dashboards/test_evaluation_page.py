@@ -15,8 +15,9 @@ from dashboards.context import Context
 from dashboards.links import read_query
 from dashboards.pages import evaluation, evaluation_clips, evaluation_view, overview
 from dashboards.pages.page import Query
+from dashboards.result_commands import command
 from dashboards.result_shapes import shape_fault
-from dashboards.results import benchmark_names, command, steering_names, trial_name
+from dashboards.results import benchmark_names, steering_names, trial_name
 from tests.dashboards.synthetic_benchmark import ORDER, SPEC, WARNING, benchmark
 from tests.dashboards.synthetic_steering import VECTOR
 from tests.dashboards.test_pages import callback, shown_pages

@@ -21,7 +21,7 @@ from werkzeug.test import Client
 from analyses.steering.study_packs import save_pack
 from cache.errors import UserError
 from cache.opening import read_file
-from dashboards import results, shell
+from dashboards import result_commands, results, shell
 from dashboards.address import Address
 from dashboards.app import Dashboard, create_app, open_context
 from dashboards.components import notices
@@ -371,8 +371,8 @@ def test_every_kind_of_result_is_known() -> None:
     """All that is written into studies; the analysis of a listening study is in a folder of its own."""
     written = written_kinds()
     del written["listening"]
-    assert {STORED_KINDS[kind]: SCHEMA_VERSIONS[kind] for kind in results.COMMANDS} == written
-    assert {name.partition("-")[0] for name in OF_EVERY_KIND} == set(results.COMMANDS)
+    assert {STORED_KINDS[kind]: SCHEMA_VERSIONS[kind] for kind in result_commands.COMMANDS} == written
+    assert {name.partition("-")[0] for name in OF_EVERY_KIND} == set(result_commands.COMMANDS)
 
 
 @pytest.mark.parametrize(

@@ -21,9 +21,9 @@ from workbench.studies.feature_notes import (
     weights_of,
     write_all,
 )
+from workbench.tables import SEPARATORS
 
 COLUMNS = ("sae", "feature", *FIELDS, "sets", "weights")
-SEPARATORS = ",;\t"  # spreadsheets write one of them, depending on the country
 MOST_BYTES = 2**25
 MOST_FEATURE = 2**31
 _HASH = re.compile(rf"([0-9a-f]{{{DIGITS}}})?")
@@ -72,7 +72,7 @@ def import_notes(study: Path, content: bytes, saes: Mapping[str, int]) -> Import
         raise UserError(f"The CSV file is larger than {MOST_BYTES // 2**20} MiB. Import it in parts.")
     try:
         text = content.decode("utf-8-sig")
-        separator = max(SEPARATORS, key=text.splitlines()[0].count) if text.strip() else ","
+        separator = max(SEPARATORS[".csv"], key=text.partition("\n")[0].count)
         lines = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
         names = lines.fieldnames or []
         if not {"sae", "feature"} <= set(names) <= set(COLUMNS) or len(set(names)) != len(names):
