@@ -108,6 +108,7 @@ new MutationObserver((_, observer) => {{
 def load_new(browser: Browser, address: str) -> dict[str, float]:
     """Open the page with nothing kept by the browser; return milliseconds."""
     page = browser.new_context(viewport={"width": 1440, "height": 900}).new_page()
+    page.add_init_script(WATCH)
     rows = load(page, address)
     paint = page.evaluate("() => performance.getEntriesByName('first-contentful-paint')[0].startTime")
     page.context.close()
@@ -115,8 +116,7 @@ def load_new(browser: Browser, address: str) -> dict[str, float]:
 
 
 def load(page: Page, address: str) -> float:
-    """Open the page by its address; return milliseconds until the first rows are drawn, as the browser counts them."""
-    page.add_init_script(WATCH)
+    """Open the page by its address; return milliseconds until the first rows are drawn, as `WATCH` counts them."""
     page.goto(address, wait_until="commit")
     page.wait_for_function("() => window.firstRows", polling=500)
     return float(page.evaluate("() => window.firstRows"))
@@ -197,6 +197,7 @@ def browse(study: Study, port: int, chromium: str | None) -> dict[str, Any]:
         first = load_new(browser, address)
         loads = [load_new(browser, address) for _ in range(LOADS)]
         page = browser.new_page(viewport={"width": 1440, "height": 900})
+        page.add_init_script(WATCH)
         came = [come(page, address) for _ in range(LOADS)]
         kept = [load(page, address) for _ in range(LOADS)]
         sent: list[int] = []

@@ -44,10 +44,9 @@ SCHEME = "scheme.js"
 ASSETS = Path(__file__).parent / "assets"
 PAGE = """<!DOCTYPE html>
 <html lang="en">
-<head>{%metas%}<script src="{prefix}assets/{scheme}"></script>
+<head>{%metas%}<script src="{prefix}assets/{scheme}"></script><title>{%title%}</title>{%favicon%}{%css%}
 <link rel="preload" as="fetch" crossorigin href="{prefix}_dash-layout">
-<link rel="preload" as="fetch" crossorigin href="{prefix}_dash-dependencies">
-<title>{%title%}</title>{%favicon%}{%css%}</head>
+<link rel="preload" as="fetch" crossorigin href="{prefix}_dash-dependencies"></head>
 <body data-again="{again}">{%app_entry%}{%config%}{%scripts%}{%renderer%}</body>
 </html>"""
 """What Dash asks for once its scripts run is asked for at once. `again` is for `connection.js`."""
